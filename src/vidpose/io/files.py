@@ -1,0 +1,72 @@
+"""Writing files so that they appear whole or not at all, and reading JSON with errors that name the place."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vidpose.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary path beside ``path`` that replaces it when the block ends without an error.
+
+    The temporary name keeps the suffix (encoders look at it). On an error it is removed and ``path`` is as
+    it was before. Parent folders are made.
+    """
+    target = Path(path)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Writes a whole UTF-8 text file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = None) -> None:
+    """Writes JSON atomically; NaN and infinity are refused, since other readers choke on them."""
+    write_text(path, json.dumps(value, indent=indent, allow_nan=False))
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Reads a JSON file; every way it can be wrong is one :class:`InputError` that names the file."""
+    source = Path(path)
+    try:
+        text = source.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise InputError(f"{source}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{source}: is a folder, a JSON file is needed") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{source}: is not UTF-8 text, a JSON file is needed") from None
+    except OSError as error:
+        raise InputError(f"{source}: cannot be read: {error.strerror or error}") from error
+    if not text.strip():
+        raise InputError(f"{source}: is empty, a JSON file is needed")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{source}:{error.lineno}: is not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise InputError(f"{source}: is nested too deeply to be read") from None

@@ -1,0 +1,396 @@
+"""Training of the small person detector: frames of a PoseTrack-layout data set, augmentation, loss, AP.
+
+A labelled frame is scaled, moved, mirrored and recoloured; its people's boxes are what the network learns, its
+ignore regions do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from vidpose.data.readers import Frame, read_posetrack
+from vidpose.errors import InputError
+from vidpose.geometry import box_area, box_iou, normalize_image
+from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
+
+MIN_VISIBLE = 0.25
+"""A person of whom less than this share of the box is inside the crop is ignored, neither person nor background."""
+MIN_SIDE_PX = 6.0
+"""A person whose box is narrower or lower than this in the network's input is ignored."""
+
+
+@dataclass
+class Sample:
+    """One training image, as the network sees it."""
+
+    image: np.ndarray
+    """[H, W, 3] uint8 RGB."""
+    boxes: np.ndarray
+    """[P, 4] xyxy in its pixels, clipped to it."""
+    mask: np.ndarray
+    """[H/4, W/4] float32, 0 where nothing counts."""
+
+
+class FrameDataset(Dataset):
+    """The labelled frames of a data set, augmented for training or whole for validation.
+
+    An item is asked for by ``(epoch, position)``, so that the same seed, epoch and position give the same pixels
+    in whatever worker.
+
+    Args:
+        frames: labelled frames.
+        size: (height, width) of a training image; ``None`` gives whole frames without augmentation.
+        long_side: the network's input, from which the scale of a training image is jittered.
+        seed: of the augmentation.
+    """
+
+    def __init__(self, frames: list[Frame], size: tuple[int, int] | None, *, long_side: int, seed: int = 0) -> None:
+        self.frames = frames
+        self.size = size
+        self.long_side = long_side
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, item: tuple[int, int] | int) -> Any:
+        epoch, position = item if isinstance(item, tuple) else (0, item)
+        frame = self.frames[position]
+        image, people, ignored = load_frame(frame)
+        if self.size is None:
+            return image, people, ignored
+        rng = np.random.default_rng((self.seed, epoch, position))
+        return augment(image, people, ignored, self.size, self.long_side, rng)
+
+
+class EpochSampler(Sampler):
+    """``(epoch, position)`` of every frame once, in an order that follows from seed and epoch."""
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the training loop at the start of each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Any:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        return iter([(self.epoch, int(i)) for i in order])
+
+
+def load_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Image [H, W, 3] uint8 RGB, boxes [P, 4], polygons [n, 2] of the regions to ignore."""
+    image = cv2.imread(str(frame.path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise InputError(f"{frame.path}: is missing or is not an image")
+    boxes = np.array([person.box_xyxy for person in frame.people], dtype=np.float64).reshape(-1, 4)
+    ignored = [np.asarray(polygon, dtype=np.float64) for polygon in frame.ignore_regions]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), boxes, ignored
+
+
+def augment(
+    image: np.ndarray,
+    boxes: np.ndarray,
+    ignored: list[np.ndarray],
+    size: tuple[int, int],
+    long_side: int,
+    rng: np.random.Generator,
+) -> Sample:
+    """A random view of a frame: scale, place, mirror, colour, blur, noise.
+
+    Args:
+        image: [H, W, 3] uint8.
+        boxes: [P, 4] xyxy.
+        ignored: polygons [n, 2].
+        size: (height, width) of the result.
+        long_side: the frame's longer side becomes this, times a factor of 0.5 to 2.
+        rng: all randomness.
+    """
+    height, width = image.shape[:2]
+    out_h, out_w = size
+    factor = long_side / max(height, width) * float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
+    stretch = float(np.exp(rng.uniform(-0.12, 0.12)))
+    scale_x, scale_y = factor * stretch, factor / stretch
+    mirrored = rng.random() < 0.5
+    # Anywhere that keeps the smaller of view and frame inside the larger.
+    shift_x = rng.uniform(*sorted((0.0, out_w - width * scale_x)))
+    shift_y = rng.uniform(*sorted((0.0, out_h - height * scale_y)))
+    if len(boxes) and rng.random() < 0.5:  # half of the views hold a person's centre
+        x1, y1, x2, y2 = boxes[rng.integers(len(boxes))]
+        shift_x = _nearest(shift_x, rng.uniform(0.2, 0.8) * out_w - (x1 + x2) / 2 * scale_x, out_w, width * scale_x)
+        shift_y = _nearest(shift_y, rng.uniform(0.2, 0.8) * out_h - (y1 + y2) / 2 * scale_y, out_h, height * scale_y)
+    affine = np.array(
+        [[scale_x, 0, shift_x + (scale_x - 1) / 2], [0, scale_y, shift_y + (scale_y - 1) / 2]], dtype=np.float64
+    )
+    if mirrored:
+        affine[0] = -affine[0]
+        affine[0, 2] += out_w - 1
+    view = _shrink_then_warp(image, affine, size)
+    placed = _move_boxes(boxes, affine)
+    inside = placed.copy()
+    inside[:, 0::2] = inside[:, 0::2].clip(-0.5, out_w - 0.5)
+    inside[:, 1::2] = inside[:, 1::2].clip(-0.5, out_h - 0.5)
+    share = box_area(inside) / np.maximum(box_area(placed), 1e-6)
+    sides = np.minimum(inside[:, 2] - inside[:, 0], inside[:, 3] - inside[:, 1])
+    wanted = (share >= MIN_VISIBLE) & (sides >= MIN_SIDE_PX)
+    mask = np.ones((out_h // STRIDE, out_w // STRIDE), dtype=np.float32)
+    for polygon in ignored:
+        _blank(mask, polygon @ affine[:, :2].T + affine[:, 2])
+    for x1, y1, x2, y2 in inside[~wanted & (sides > 0)]:
+        _blank(mask, np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]))
+    people = inside[wanted]
+    for x1, y1, x2, y2 in people:  # a person stays a person where somebody ignored stands in front
+        row = int(np.clip(((y1 + y2) / 2 + 0.5) // STRIDE, 0, mask.shape[0] - 1))
+        col = int(np.clip(((x1 + x2) / 2 + 0.5) // STRIDE, 0, mask.shape[1] - 1))
+        mask[row, col] = 1
+    return Sample(recolour(view, rng), people, mask)
+
+
+def _nearest(fallback: float, shift: float, view: float, frame: float) -> float:
+    """``shift`` moved so that the frame covers the view, or lies inside it; ``fallback`` where it already does."""
+    low, high = sorted((0.0, view - frame))
+    return min(max(shift, low), high) if high > low else fallback
+
+
+def _shrink_then_warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The affine view without aliasing: area-averaged to about the scale first."""
+    scale = max(abs(affine[0, 0]), abs(affine[1, 1]))
+    if scale < 0.75:
+        height, width = image.shape[:2]
+        new_w, new_h = max(round(width * scale), 1), max(round(height * scale), 1)
+        image = cv2.resize(image, (new_w, new_h), interpolation=cv2.INTER_AREA)
+        sx, sy = width / new_w, height / new_h
+        # small pixel -> frame pixel -> view pixel
+        affine = affine @ np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2], [0, 0, 1]])
+    return cv2.warpAffine(image, affine, (size[1], size[0]), flags=cv2.INTER_LINEAR)
+
+
+def _move_boxes(boxes: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    a = boxes[:, :2] * affine[[0, 1], [0, 1]] + affine[:, 2]
+    b = boxes[:, 2:] * affine[[0, 1], [0, 1]] + affine[:, 2]
+    return np.concatenate([np.minimum(a, b), np.maximum(a, b)], axis=1)
+
+
+def _blank(mask: np.ndarray, polygon: np.ndarray) -> None:
+    """Sets the cells of a polygon in input pixels to 0."""
+    cv2.fillPoly(mask, [np.round((polygon + 0.5) / STRIDE - 0.5).astype(np.int32)], 0.0)
+
+
+def recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Random light, colour, grey, blur, noise, compression and covered patches; [H, W, 3] uint8 in and out."""
+    view = image.astype(np.float32)
+    if rng.random() < 0.8:
+        view = view * rng.uniform(0.6, 1.4) + rng.uniform(-30, 30)  # contrast and brightness
+    if rng.random() < 0.5:
+        view = view * rng.uniform(0.8, 1.2, size=3).astype(np.float32)  # colour of the light
+    grey = view @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    saturation = 0.0 if rng.random() < 0.1 else rng.uniform(0.4, 1.4)
+    view = grey[..., None] + (view - grey[..., None]) * np.float32(saturation)
+    if rng.random() < 0.3:
+        view = 255 * (view.clip(0, 255) / 255) ** np.float32(rng.uniform(0.6, 1.7))
+    kind = rng.random()
+    if kind < 0.2:
+        view = cv2.GaussianBlur(view, (0, 0), rng.uniform(0.4, 1.6))
+    elif kind < 0.35:
+        view = _motion_blur(view, int(rng.integers(2, 8)), rng.uniform(0, np.pi))
+    if rng.random() < 0.3:
+        view = view + rng.normal(0, rng.uniform(2, 12), size=view.shape).astype(np.float32)
+    out = view.clip(0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        quality = int(rng.integers(25, 90))
+        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+    if rng.random() < 0.3:
+        for _ in range(rng.integers(1, 4)):
+            h, w = (int(side * rng.uniform(0.05, 0.2)) for side in out.shape[:2])
+            y, x = int(rng.integers(out.shape[0] - h)), int(rng.integers(out.shape[1] - w))
+            out[y : y + h, x : x + w] = rng.integers(0, 256, size=3)
+    return np.ascontiguousarray(out)
+
+
+def _motion_blur(view: np.ndarray, length: int, angle: float) -> np.ndarray:
+    steps = np.linspace(-0.5, 0.5, 2 * length + 1) * length
+    side = 2 * (length // 2 + 1) + 1
+    kernel = np.zeros((side, side), dtype=np.float32)
+    rows = np.round(side // 2 + steps * np.sin(angle)).astype(int)
+    cols = np.round(side // 2 + steps * np.cos(angle)).astype(int)
+    kernel[rows, cols] = 1
+    return cv2.filter2D(view, -1, kernel / kernel.sum())
+
+
+def collate(samples: list[Sample]) -> tuple[Tensor, DetectorTargets]:
+    """Images [B, 3, H, W] normalised, and their targets."""
+    images = torch.from_numpy(normalize_image(np.stack([s.image for s in samples])))
+    masks = np.stack([s.mask for s in samples])
+    return images, make_targets([s.boxes for s in samples], masks.shape[1:], masks)
+
+
+def average_precision(
+    detections: list[tuple[np.ndarray, np.ndarray]],
+    truth: list[np.ndarray],
+    ignored: list[list[np.ndarray]] | None = None,
+    *,
+    iou: float = 0.5,
+) -> float:
+    """Area under the precision-recall curve of one class, in percent (all points, precision made monotone).
+
+    Args:
+        detections: per image boxes [P, 4] and scores [P].
+        truth: per image boxes [G, 4].
+        ignored: per image polygons [n, 2]; an unmatched detection whose centre lies in one is not counted.
+        iou: smallest overlap that counts as found; each person is found once.
+    """
+    scores: list[float] = []
+    hits: list[bool] = []
+    for n, ((boxes, confidence), people) in enumerate(zip(detections, truth, strict=True)):
+        free = np.ones(len(people), dtype=bool)
+        overlap = box_iou(boxes, people)
+        for i in np.argsort(-confidence, kind="stable"):
+            candidates = np.where(free, overlap[i], -1.0)
+            best = int(candidates.argmax()) if len(candidates) else -1
+            hit = best >= 0 and candidates[best] >= iou
+            if hit:
+                free[best] = False
+            elif ignored is not None and _inside_any(boxes[i], ignored[n]):
+                continue
+            scores.append(float(confidence[i]))
+            hits.append(hit)
+    total = sum(len(people) for people in truth)
+    if not total or not hits:
+        return 0.0
+    order = np.argsort(-np.array(scores), kind="stable")
+    found = np.cumsum(np.array(hits)[order])
+    precision = found / np.arange(1, len(found) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    recall = found / total
+    return float(100 * np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def _inside_any(box: np.ndarray, polygons: list[np.ndarray]) -> bool:
+    centre = (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2)
+    return any(cv2.pointPolygonTest(p.astype(np.float32), centre, False) >= 0 for p in polygons if len(p) >= 3)
+
+
+class DetectorModule(lightning.LightningModule):
+    """Loss, optimiser and validation of :class:`PersonDetector` for Lightning's loop.
+
+    Args:
+        model: what is trained.
+        options: ``optimizer`` (adam or adamw), ``lr``, ``weight_decay``, ``milestones``, ``gamma``,
+            ``warmup_steps``; as in a recipe's ``train``.
+    """
+
+    def __init__(self, model: PersonDetector, options: dict[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self.options = options
+        self._seen: list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, list[np.ndarray]]] = []
+
+    def forward(self, images: Tensor) -> Any:
+        return self.model(images)
+
+    def training_step(self, batch: tuple[Tensor, DetectorTargets], index: int) -> Tensor:
+        images, targets = batch
+        losses = self.model.losses(self.model(images.contiguous(memory_format=torch.channels_last)), targets)
+        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=len(images))
+        return losses["total"]
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        """Moves training targets; validation batches are whole frames and stay where they are."""
+        if not isinstance(batch, tuple):
+            return batch
+        images, t = batch
+        targets = DetectorTargets(*(x.to(device) for x in (t.heatmap, t.boxes, t.box_weights, t.mask)))
+        return images.to(device), targets
+
+    def validation_step(self, batch: list[tuple[np.ndarray, np.ndarray, list[np.ndarray]]], index: int) -> None:
+        found = self.model.detect([image for image, _, _ in batch], min_score=0.02)
+        for detected, (_, people, ignored) in zip(found, batch, strict=True):
+            self._seen.append((detected, people, ignored))
+
+    def on_validation_epoch_end(self) -> None:
+        if self._seen:
+            detected, people, ignored = (list(part) for part in zip(*self._seen, strict=True))
+            self.log("val/mAP", average_precision(detected, people, ignored), prog_bar=True, batch_size=1)
+        self._seen = []
+
+    def configure_optimizers(self) -> Any:
+        options = self.options
+        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+        name = str(options.get("optimizer") or "adamw")
+        if name not in kinds:
+            raise InputError(f"train.optimizer is {name!r}; known: {', '.join(kinds)}")
+        optimizer = kinds[name](
+            self.model.parameters(), lr=options.get("lr", 1e-3), weight_decay=options.get("weight_decay") or 0.0
+        )
+        warmup = int(options.get("warmup_steps") or 0)
+        milestones = [int(m) for m in options.get("milestones") or ()]
+        gamma = float(options.get("gamma", 0.1))
+
+        def rate(step: int) -> float:
+            ramp = min((step + 1) / warmup, 1.0) if warmup else 1.0
+            return ramp * gamma ** sum(self.current_epoch >= m for m in milestones)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def build(recipe: Any) -> tuple[DetectorModule, DataLoader, DataLoader]:
+    """Module and loaders of a recipe with ``task: detector``.
+
+    Raises:
+        InputError: the data set is missing or holds no labelled frame.
+    """
+    model_options = _options(recipe.model)
+    train = _options(recipe.train)
+    seed = int(train.get("seed") or 0)
+    torch.manual_seed(seed)
+    known = ("backbone", "long_side", "head_channels")
+    model = PersonDetector(**{k: model_options[k] for k in known if model_options.get(k) is not None})
+    # The height of a 4:3 picture; portrait pictures are cut, which the jitter does anyway.
+    size = (-(-model.long_side * 3 // 4 // MULTIPLE) * MULTIPLE, model.long_side)
+    workers = int(train.get("num_workers") or 0)
+    training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=seed)
+    train_loader = DataLoader(
+        training,
+        batch_size=int(train.get("batch_size") or 16),
+        sampler=EpochSampler(len(training), seed),
+        collate_fn=collate,
+        num_workers=workers,
+        drop_last=len(training) > int(train.get("batch_size") or 16),
+        persistent_workers=workers > 0,
+    )
+    validation = FrameDataset(_frames(recipe, "val"), None, long_side=model.long_side)
+    val_loader = DataLoader(validation, batch_size=8, collate_fn=list, num_workers=workers)
+    return DetectorModule(model, train), train_loader, val_loader
+
+
+def _options(section: Any) -> dict[str, Any]:
+    """A recipe's section as a dictionary, whether it is a pydantic model or already one."""
+    return dict(section.model_dump() if hasattr(section, "model_dump") else section)
+
+
+def _frames(recipe: Any, part: str) -> list[Frame]:
+    data = _options(recipe.data)
+    split = data.get(f"{part}_split") or part
+    roots = data["root"] if isinstance(data["root"], (list, tuple)) else [data["root"]]
+    frames = []
+    for root in roots:
+        dataset = read_posetrack(Path(root), split, version=str(data.get("version") or "18"))
+        frames += [f for video in dataset.videos for f in video.frames if f.is_labeled]
+    if not frames:
+        raise InputError(f"data.root {', '.join(map(str, roots))}: split {split!r} has no labelled frame")
+    return frames

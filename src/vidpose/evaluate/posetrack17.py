@@ -1,0 +1,170 @@
+"""Reads the PoseTrack17 layout: ``{"annolist": [{"image", "annorect", "ignore_regions"}, ...]}``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from vidpose.errors import InputError
+from vidpose.evaluate.sequence import (
+    MISSING_SCORE,
+    NUM_JOINTS,
+    Sequence,
+    Tracks,
+    as_list,
+    as_object,
+    frame_number,
+    head_size,
+    is_finite,
+    numbers,
+    shown,
+)
+
+
+def read_posetrack17(data: dict[str, Any], source: str, *, ground_truth: bool) -> Sequence:
+    """Parsed JSON of one PoseTrack17 file -> :class:`Sequence`.
+
+    Every scalar of this layout is a list of one; a bare scalar is read too. Joint ids other than 0..14 are
+    passed over, and of a joint that is given twice the first stays, as the official evaluation has it.
+
+    Raises:
+        InputError: naming file, frame, person and problem.
+    """
+    out = Sequence(source)
+    tracks = Tracks()
+    people: list[int] = []
+    rows: list[tuple[int, int, int, int]] = []  # frame, person, track, points
+    heads: list[float] = []
+    ids: list[Any] = []
+    xs: list[Any] = []
+    ys: list[Any] = []
+    scores: list[Any] = []
+    for f, frame in enumerate(as_list(data["annolist"], f"{source}: 'annolist'")):
+        name = _image_name(as_object(frame, f"{source}: frame {f}"))
+        place = f"{source}: frame {name or f}"
+        rects = as_list(frame.get("annorect"), f"{place}: 'annorect'")
+        out.names.append(name)
+        people.append(len(rects))
+        if ground_truth and frame.get("ignore_regions"):
+            out.regions[f] = _regions(frame["ignore_regions"], place)
+        for k, rect in enumerate(rects):
+            points = _points(rect, place, k)
+            if points is None:
+                continue
+            rows.append(
+                (f, k, tracks.number(_scalar(rect.get("track_id")), f"{place}: person {k}"), len(points))
+            )
+            if ground_truth:
+                heads.append(_head(rect, f"{place}: person {k}"))
+            start = len(ids)
+            try:
+                ids += [p["id"][0] for p in points]
+                xs += [p["x"][0] for p in points]
+                ys += [p["y"][0] for p in points]
+                if not ground_truth:
+                    scores += [p["score"][0] for p in points]
+            except (KeyError, TypeError, IndexError):
+                for values in (ids, xs, ys, scores):
+                    del values[start:]
+                for i, point in enumerate(points):
+                    values_of = _careful_point(point, f"{place}: person {k}: point {i}")
+                    for values, value in zip((ids, xs, ys, scores), values_of, strict=True):
+                        values.append(value)
+                if ground_truth:
+                    scores.clear()
+
+    table = np.array(rows, dtype=np.int64).reshape(-1, 4)
+    out.frame, out.person, out.track = table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy()
+    row = np.repeat(np.arange(len(rows)), table[:, 3])
+
+    def describe(what: str) -> Callable[[int], str]:
+        first = np.cumsum(table[:, 3]) - table[:, 3]
+        return lambda i: f"{out.place(int(row[i]))}: point {i - int(first[row[i]])}: {what}"
+
+    joint = numbers(ids, describe("id"))
+    xy = np.stack([numbers(xs, describe("x")), numbers(ys, describe("y"))], axis=-1)
+    known = np.flatnonzero((joint >= 0) & (joint < NUM_JOINTS) & (joint % 1 == 0))[::-1]
+    at = row[known], joint[known].astype(np.int64)  # backwards, so that the first of a double is written last
+    out.xy = np.zeros((len(rows), NUM_JOINTS, 2))
+    out.xy[at] = xy[known]
+    out.present = np.zeros((len(rows), NUM_JOINTS), dtype=bool)
+    out.present[at] = True
+    out.scores = np.full((len(rows), NUM_JOINTS), MISSING_SCORE)
+    if not ground_truth:
+        out.scores[at] = numbers(scores, describe("score"))[known]
+    out.head_size = np.array(heads, dtype=np.float64) if ground_truth else np.full(len(rows), np.nan)
+    out.people = np.array(people, dtype=np.int64)
+    out.image_ids = [None] * len(out.names)
+    out.numbers = [frame_number(name) for name in out.names]
+    out.videos = [""] * len(out.names)
+    return out
+
+
+def _scalar(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _image_name(frame: dict[str, Any]) -> str | None:
+    image = _scalar(frame.get("image"))
+    name = _scalar(image.get("name")) if isinstance(image, dict) else image
+    return name if isinstance(name, str) and name else None
+
+
+def _points(rect: Any, place: str, person: int) -> list[Any] | None:
+    """The joints of a person; None for one that carries no list of joints at all."""
+    try:
+        points = rect["annopoints"][0]["point"]
+        if type(points) is list:
+            return points
+    except (KeyError, TypeError, IndexError):
+        pass
+    annopoints = as_object(rect, f"{place}: person {person}").get("annopoints")
+    if isinstance(annopoints, list):
+        annopoints = annopoints[0] if annopoints else None
+    if not annopoints:
+        return None
+    annopoints = as_object(annopoints, f"{place}: person {person}: 'annopoints'")
+    if "point" not in annopoints:
+        return None
+    return as_list(annopoints["point"], f"{place}: person {person}: 'point'")
+
+
+def _careful_point(point: Any, place: str) -> tuple[Any, Any, Any, Any]:
+    """id, x, y, score of a point that is not written as usual: bare scalars, or no score."""
+    point = as_object(point, place)
+    for key in ("id", "x", "y"):
+        if key not in point:
+            raise InputError(f"{place}: has no '{key}', each joint needs id, x and y")
+    score = _scalar(point["score"]) if "score" in point else MISSING_SCORE
+    return _scalar(point["id"]), _scalar(point["x"]), _scalar(point["y"]), score
+
+
+def _head(rect: dict[str, Any], place: str) -> float:
+    try:
+        size = head_size(rect["x1"][0], rect["y1"][0], rect["x2"][0], rect["y2"][0])
+        if size < float("inf"):
+            return size
+    except (KeyError, TypeError, IndexError, OverflowError):
+        pass
+    corners = [_scalar(rect.get(key)) for key in ("x1", "y1", "x2", "y2")]
+    if any(corner is None or corner == [] for corner in corners):
+        return float("nan")
+    for key, corner in zip(("x1", "y1", "x2", "y2"), corners, strict=True):
+        if not is_finite(corner):
+            raise InputError(f"{place}: head box {key} is {shown(corner)}, a finite number is needed")
+    return head_size(*corners)
+
+
+def _regions(value: Any, place: str) -> list[np.ndarray]:
+    polygons = []
+    for r, region in enumerate(as_list(value, f"{place}: 'ignore_regions'")):
+        where = f"{place}: ignore region {r}"
+        corners = as_list(as_object(region, where).get("point"), f"{where}: 'point'")
+        xy = [_scalar(as_object(corner, f"{where}: corner {i}").get(axis))
+              for i, corner in enumerate(corners) for axis in "xy"]  # fmt: skip
+        polygons.append(
+            numbers(xy, lambda i, where=where: f"{where}: corner {i // 2}: {'xy'[i % 2]}").reshape(-1, 2)  # type: ignore[misc]
+        )
+    return polygons

@@ -1,8 +1,8 @@
 """HRNet, ViT and ResNet behind one small interface: frames in, named features out.
 
-Every backbone has ``forward(frames [N, 3, H, W]) -> dict[str, Tensor]`` with leading axis N, and the attributes
-``family`` ("hrnet", "vit", "resnet"), ``channels`` (feature name -> channels), ``out_channels`` (of the last
-feature), ``stride`` (of that feature) and ``size_multiple`` (what H and W must be multiples of).
+Every backbone has ``forward(frames [N, 3, H, W]) -> dict[str, Tensor]`` with leading axis N, and the
+attributes ``family`` ("hrnet", "vit", "resnet"), ``channels`` (feature name -> channels), ``out_channels``
+(of the last feature), ``stride`` (of that feature) and ``size_multiple`` (H and W must be multiples of it).
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ BACKBONES = ("hrnet_w32", "hrnet_w48", "hrnet_w16_small", *VITS, *RESNETS)
 
 
 def backbone_family(name: str) -> str:
-    """"hrnet", "vit" or "resnet"; an unknown name is an :class:`InputError` that lists the known ones."""
+    """ "hrnet", "vit" or "resnet"; an unknown name is an :class:`InputError` that lists the known ones."""
     if name in VITS or re.fullmatch(r"vit_\d+x\d+x\d+", name):
         return "vit"
     if name in RESNETS:
         return "resnet"
     if re.fullmatch(r"hrnet_w[1-9]\d*(_small)?", name):
         return "hrnet"
-    raise InputError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)} (and hrnet_wN for any width N)")
+    raise InputError(f"unknown backbone {name!r}; known: {', '.join(BACKBONES)} (and hrnet_wN for any N)")
 
 
 def create_backbone(name: str, input_size: tuple[int, int]) -> nn.Module:
     """Builds a backbone with random weights.
 
     Args:
-        name: one of :data:`BACKBONES`, ``hrnet_wN``, ``hrnet_wN_small``, or ``vit_DxLxH`` (width, depth, heads).
+        name: one of :data:`BACKBONES`, ``hrnet_wN``, ``hrnet_wN_small``, or ``vit_DxLxH``
+            (width, depth, heads).
         input_size: (H, W) of a frame; multiples of 32 (HRNet, ResNet) or 16 (ViT).
 
     Raises:
@@ -60,8 +61,8 @@ def create_backbone(name: str, input_size: tuple[int, int]) -> nn.Module:
     multiple = 16 if family == "vit" else 32
     if min(input_size) < multiple or input_size[0] % multiple or input_size[1] % multiple:
         raise InputError(
-            f"input_size {input_size[0]}x{input_size[1]} does not fit {name}: height and width must be multiples "
-            f"of {multiple}"
+            f"input_size {input_size[0]}x{input_size[1]} does not fit {name}: height and width must be "
+            f"multiples of {multiple}"
         )
     if family == "vit":
         sizes = VITS.get(name) or tuple(int(n) for n in name[4:].split("x"))

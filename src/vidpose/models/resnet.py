@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vidpose.models.hrnet import BasicBlock, Bottleneck, residual_layer
+from vidpose.models.hrnet import BasicBlock, Bottleneck, init_residual, residual_layer
 
 
 class ResNet(nn.Module):
@@ -39,9 +39,7 @@ class ResNet(nn.Module):
         self.layer4 = residual_layer(block, inputs[3], channels[3], blocks[3], 2)
         self.channels = {f"stage{i + 1}": c * block.expansion for i, c in enumerate(channels)}
         self.out_channels = self.channels["stage4"]
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        init_residual(self)
 
     def forward(self, frames: Tensor) -> dict[str, Tensor]:
         """Frames [N, 3, H, W] -> ``stage4`` [N, 2048, H/32, W/32], and ``stage1`` .. ``stage3`` before it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ def heatmap_layer(inputs: int, num_joints: int, kernel: int) -> nn.Conv2d:
 class SingleFrameModel(PoseModel):
     """A backbone and a heatmap head over one frame.
 
-    It takes one frame [B, 3, H, W] or a clip [B, T, 3, H, W] of any length, of which it sees the middle frame.
+    It takes one frame [B, 3, H, W] or a clip [B, T, 3, H, W] of any length and sees its middle frame.
     """
 
     kind = "image"
@@ -97,7 +98,7 @@ class SingleFrameModel(PoseModel):
         self.head = head
 
     def forward(self, clips: Tensor) -> PoseOutput:
-        """Poses of [B, 3, H, W] frames, or of the middle frames of [B, T, 3, H, W] clips: [B, J, H/4, W/4]."""
+        """Poses of frames [B, 3, H, W] or of clips [B, T, 3, H, W] (middle frame): [B, J, H/4, W/4]."""
         if clips.dim() == 5:
             clips = clips[:, clips.shape[1] // 2]  # [B, T, 3, H, W] -> [B, 3, H, W]
         return self.head(self.extract(clips))
@@ -121,11 +122,13 @@ class SingleFrameModel(PoseModel):
 
 
 class SimpleBaseline(SingleFrameModel):
-    """Simple Baselines for Human Pose Estimation (Xiao et al., ECCV 2018): ResNet and three deconvolutions."""
+    """Simple Baselines for Human Pose Estimation (Xiao et al., ECCV 2018): a ResNet, three deconvolutions."""
 
     name = "simple_baseline"
 
-    def __init__(self, backbone: nn.Module, *, num_joints: int, input_size: tuple[int, int], **common) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, num_joints: int, input_size: tuple[int, int], **common
+    ) -> None:
         head = DeconvHead("stage4", backbone.out_channels, num_joints, layers=3)  # type: ignore[arg-type]
         super().__init__(backbone, head, num_joints=num_joints, input_size=input_size, **common)
 
@@ -135,7 +138,9 @@ class HRNetPose(SingleFrameModel):
 
     name = "hrnet"
 
-    def __init__(self, backbone: nn.Module, *, num_joints: int, input_size: tuple[int, int], **common) -> None:
+    def __init__(
+        self, backbone: nn.Module, *, num_joints: int, input_size: tuple[int, int], **common
+    ) -> None:
         head = ConvHead(backbone.out_channels, num_joints)  # type: ignore[arg-type]
         super().__init__(backbone, head, num_joints=num_joints, input_size=input_size, **common)
 
@@ -156,7 +161,7 @@ class ViTPose(SingleFrameModel):
         num_joints: int,
         input_size: tuple[int, int],
         head: str = "classic",
-        **common,
+        **common: Any,
     ) -> None:
         inputs: int = backbone.out_channels  # type: ignore[assignment]
         if head == "classic":

@@ -1,4 +1,4 @@
-"""Plain vision transformers as ViTPose uses them (Xu et al., NeurIPS 2022), on the modules of transformers."""
+"""Plain vision transformers as ViTPose uses them (Xu et al., NeurIPS 2022), of transformers' modules."""
 
 from __future__ import annotations
 

@@ -1,0 +1,224 @@
+"""Models by name, our own checkpoints, and the table of methods."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from vidpose.errors import InputError
+from vidpose.models.counting import MULTIPLY_ADDS, meta_model, model_table, multiply_adds
+from vidpose.models.factory import (
+    MODELS,
+    create_model,
+    describe_checkpoint,
+    list_models,
+    load_model,
+    model_switches,
+    save_model,
+)
+
+SMALL = {
+    "tdmi": {"backbone": "hrnet_w8_small", "num_frames": 3},
+    "tdmi_st": {"backbone": "hrnet_w8_small", "num_frames": 3},
+    "hrnet": {"backbone": "hrnet_w8_small"},
+    "vitpose": {"backbone": "vit_32x1x2"},
+    "simple_baseline": {"backbone": "resnet18"},
+}
+
+
+def small(name: str, **arguments):
+    return create_model(name, **{"input_size": (64, 64), **SMALL[name], **arguments})
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_models_come_back_from_their_file(name, tmp_path):
+    torch.manual_seed(0)
+    model = small(name, num_joints=14).eval()
+    path = tmp_path / "new" / "m.safetensors"
+    save_model(model, path, {"recipe": "none", "ap": 0.5})
+    again = load_model(path)
+    clips = torch.randn(1, model.num_frames, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(again(clips).heatmaps, model(clips).heatmaps)
+    assert again.config == model.config and again.card == {"recipe": "none", "ap": 0.5}
+    assert not again.training and type(again) is type(model)
+    assert describe_checkpoint(path)["config"]["name"] == name
+    assert [p.name for p in path.parent.iterdir()] == ["m.safetensors"]
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_configuration_rebuilds_the_model(name):
+    model = small(name)
+    config = json.loads(json.dumps(model.config))
+    shapes = {k: v.shape for k, v in create_model(**config).state_dict().items()}
+    assert shapes == {k: v.shape for k, v in model.state_dict().items()}
+    assert config["name"] == name
+
+
+def test_switches_are_kept(tmp_path):
+    save_model(small("vitpose", head="simple", sigma=1.5), tmp_path / "m.safetensors")
+    again = load_model(tmp_path / "m.safetensors")
+    assert (again.config["head"], again.sigma) == ("simple", 1.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "joints"),
+    [({}, "posetrack15"), ({"num_joints": 17}, "coco17"), ({"skeleton": "posetrack18"}, "posetrack18")],
+)
+def test_joint_sets(arguments, joints):
+    model = small("hrnet", **arguments)
+    assert model.skeleton.name == joints and model.num_joints == model.skeleton.num_joints
+
+
+def test_other_numbers_of_joints_have_no_joint_set():
+    assert small("hrnet", num_joints=3).skeleton is None
+
+
+def test_seed_decides_the_weights():
+    torch.manual_seed(4)
+    a = small("hrnet")
+    torch.manual_seed(4)
+    b = small("hrnet")
+    assert all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "words"),
+    [
+        ("hrnett", {}, "known: .*hrnet"),
+        ("hrnet", {"colour": 1}, "no switch colour; it has: sigma, skeleton"),
+        ("hrnet", {"backbone": "vit_b"}, "hrnet family"),
+        ("hrnet", {"backbone": "nope"}, "unknown backbone"),
+        ("hrnet", {"input_size": 64}, "height and width"),
+        ("hrnet", {"input_size": (65, 64)}, "multiples of 32"),
+        ("hrnet", {"num_joints": 0}, "at least 1"),
+        ("hrnet", {"num_joints": 15, "skeleton": "coco17"}, "has 17"),
+        ("hrnet", {"skeleton": "dog"}, "known: posetrack15"),
+        ("hrnet", {"pretrained": True}, "names no checkpoint"),
+        ("hrnet", {"pretrained": "nowhere.pth"}, "nowhere.pth"),
+    ],
+)
+def test_arguments_that_do_not_fit(name, arguments, words):
+    with pytest.raises(InputError, match=words):
+        create_model(name, **{"backbone": "hrnet_w8_small", "input_size": (64, 64), **arguments})
+
+
+def test_names_decide_their_own_switches():
+    assert "spatio_temporal" not in model_switches("tdmi_st")
+    assert {"head", "sigma", "skeleton"} <= set(model_switches("vitpose"))
+    assert set(list_models()) <= set(MODELS)
+
+
+def test_files_of_others_are_not_models(tmp_path):
+    save_file({"conv1.weight": torch.ones(1)}, tmp_path / "a.safetensors")
+    with pytest.raises(InputError, match="no description"):
+        load_model(tmp_path / "a.safetensors")
+
+
+def rewrite(path, change):
+    """The same tensors with another description."""
+    with safe_open(path, framework="pt") as file:
+        description = json.loads(file.metadata()["vidpose"])
+        tensors = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    change(description, tensors)
+    save_file(tensors, path, metadata={"vidpose": json.dumps(description)})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d, t: d.update(format=99), "update"),
+        (lambda d, t: d.pop("config"), "no model configuration"),
+        (lambda d, t: d["config"].update(name="other"), "cannot be rebuilt: unknown model"),
+        (lambda d, t: d["config"].update(colour=1), "cannot be rebuilt"),
+        (lambda d, t: t.pop("head.final_layer.bias"), "head.final_layer.bias is missing"),
+        (lambda d, t: t.pop("backbone.conv1.weight"), "1 missing"),
+        (lambda d, t: d["config"].update(num_joints=14, skeleton=None), "15 joints"),
+    ],
+)
+def test_descriptions_that_do_not_fit(change, words, tmp_path):
+    path = tmp_path / "m.safetensors"
+    save_model(small("hrnet"), path)
+    rewrite(path, change)
+    with pytest.raises(InputError, match=words) as error:
+        load_model(path)
+    assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_model_of_unknown_origin_is_not_saved(tmp_path):
+    model = small("hrnet")
+    model.config = {}
+    with pytest.raises(InputError, match="create_model"):
+        save_model(model, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+# Counting
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "published"),
+    [("hrnet_w32", (256, 192), 7.1), ("hrnet_w48", (256, 192), 14.6), ("hrnet_w48", (384, 288), 32.9)],
+)
+def test_hrnet_has_the_published_multiply_adds(backbone, size, published):
+    """The table of the official repository, whose counter divides by 2^30."""
+    macs = multiply_adds(meta_model("hrnet", backbone=backbone, input_size=size, num_joints=17))
+    assert macs / 2**30 == pytest.approx(published, abs=0.06)
+
+
+def test_multiply_adds_of_a_transformer_by_hand():
+    dim, depth, tokens, joints = 32, 2, 12, 17
+    linear = tokens * (4 * dim * dim + 8 * dim * dim)
+    attention = 2 * tokens * tokens * dim
+    head = 16 * dim * 256 * tokens + 16 * 256 * 256 * 4 * tokens + 256 * joints * 16 * tokens
+    expected = depth * (linear + attention) + 3 * 256 * dim * tokens + head
+    model = create_model("vitpose", backbone="vit_32x2x4", input_size=(64, 48), num_joints=joints)
+    assert multiply_adds(model) == expected
+    assert (
+        multiply_adds(meta_model("vitpose", backbone="vit_32x2x4", input_size=(64, 48), num_joints=17))
+        == expected
+    )
+
+
+def test_video_models_count_every_frame():
+    common = {"backbone": "hrnet_w8_small", "input_size": (64, 64)}
+    one = multiply_adds(meta_model("hrnet", **common))
+    for frames in (3, 5):
+        model = meta_model("tdmi", **common, num_frames=frames)
+        assert multiply_adds(model) > frames * (one - 8 * 15 * 16 * 16)
+
+
+def test_table_of_methods():
+    rows = model_table("hrnet")
+    assert json.loads(json.dumps(rows)) == rows
+    assert [row["backbone"] for row in rows] == ["hrnet_w48", "hrnet_w32", "hrnet_w16_small"]
+    first = rows[0]
+    assert (first["name"], first["kind"], first["input_size"], first["frames"]) == (
+        "hrnet",
+        "image",
+        [384, 288],
+        1,
+    )
+    assert first["params_trainable"] == 48 * 15 + 15
+    assert first["params_total"] - first["params_trainable"] == 63_594_912
+    assert first["gmacs"] == first["macs"] / 2**30 and first["gmacs_convention"] == MULTIPLY_ADDS
+    assert first["paper"]["posetrack17"] == 77.3
+    assert set(first["paper"]) == {
+        "params", "gflops", "gflops_convention", "posetrack17", "posetrack18", "posetrack21"
+    }  # fmt: skip
+
+
+def test_tdmi_has_the_published_size():
+    (row,) = model_table("tdmi")
+    assert row["params_trainable"] == pytest.approx(row["paper"]["params"] * 1e6, rel=0.05)
+    assert row["gmacs"] == pytest.approx(row["paper"]["gflops"], rel=0.05)
+    assert (row["frames"], row["kind"]) == (5, "video")
+
+
+def test_table_of_an_unknown_model():
+    with pytest.raises(InputError, match="known"):
+        model_table("nobody")

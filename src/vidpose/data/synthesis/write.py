@@ -1,0 +1,329 @@
+"""Synthetic videos on disk, in PoseTrack18's layout, each whole or absent."""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from vidpose.errors import InputError
+from vidpose.io.files import atomic_path, read_json, write_json
+from vidpose.progress import track
+from vidpose.skeletons import POSETRACK15, POSETRACK18
+
+from .render import FrameTruth, check_settings, generate_video
+
+VERSION = 1
+"""Raised whenever the same seed gives other pixels or labels."""
+
+WRITES = ("frames", "video", "both")
+SPLITS = ("train", "val", "test")
+JPEG_QUALITY = 92
+
+_SLOTS = [POSETRACK18.index[name] for name in POSETRACK15.joints]
+
+CATEGORY: dict[str, Any] = {
+    "supercategory": "person",
+    "id": 1,
+    "name": "person",
+    "keypoints": list(POSETRACK18.joints),
+    "skeleton": [[a + 1, b + 1] for a, b in POSETRACK18.limbs],
+}
+
+
+def synthesize(
+    out: str | os.PathLike[str],
+    *,
+    videos: int = 10,
+    frames: int = 60,
+    seed: int = 0,
+    split: str = "train",
+    size: tuple[int, int] = (360, 640),
+    fps: int = 25,
+    write: str = "frames",
+    difficulty: str = "mixed",
+    people: tuple[int, int] = (2, 5),
+    workers: int = 1,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Makes a data set of synthetic videos with exact labels, in PoseTrack18's layout.
+
+    Files: ``annotations/<split>/<video>.json``, and ``images/<split>/<video>/%06d.jpg`` and/or
+    ``videos/<split>/<video>.mp4`` (H.264). Video names hold split, seed and number; a video's content depends
+    on nothing else and on the settings, so not on ``videos`` or ``workers``. Complete videos of the same
+    settings are kept, so an interrupted call continues where it stopped.
+
+    Args:
+        out: folder; made if absent.
+        videos: how many, 1..1000.
+        frames: frames per video, 1..10000.
+        seed: 0..999999999.
+        split: train, val or test; the same seed gives other videos in another split.
+        size: (height, width), each >= 96; even for ``write="video"``.
+        fps: frames per second of the motion and of the mp4 files.
+        write: ``frames``, ``video`` or ``both``.
+        difficulty: ``clean``, ``mixed`` or ``hard``.
+        people: fewest and most people in a scene.
+        workers: processes.
+        quiet: no progress.
+
+    Returns:
+        counts and places: videos, kept, frames, people, split, names, root, annotations.
+
+    Raises:
+        InputError: an argument is out of its range, or the folder cannot be written.
+    """
+    size, people = (int(size[0]), int(size[1])), (int(people[0]), int(people[1]))
+    check_settings(frames=frames, size=size, fps=fps, difficulty=difficulty, people=people)
+    if not 1 <= videos <= 1000:
+        raise InputError(f"videos is {videos}; give 1 to 1000 (make more with another seed)")
+    if not 0 <= seed < 1_000_000_000:
+        raise InputError(f"seed is {seed}; give 0 to 999999999")
+    if workers < 1:
+        raise InputError(f"workers is {workers}; give 1 or more")
+    if write not in WRITES:
+        raise InputError(f"write is {write!r}; give one of {', '.join(WRITES)}")
+    if split not in SPLITS:
+        raise InputError(f"split is {split!r}; give one of {', '.join(SPLITS)}")
+    if write != "frames" and (size[0] % 2 or size[1] % 2):
+        raise InputError(f"size is {size}; H.264 needs an even height and width")
+    root = Path(out)
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root}: is a file; give a folder for the data set")
+    settings = {
+        "generator": "vidpose",
+        "version": VERSION,
+        "seed": seed,
+        "split": split,
+        "frames": frames,
+        "size": list(size),
+        "fps": fps,
+        "difficulty": difficulty,
+        "people": list(people),
+    }
+    jobs = [(str(root), settings, index, write) for index in range(videos)]
+    results: list[dict[str, Any]] = []
+    for result in track(_run(jobs, workers), f"synthesize {split}", total=videos, unit="video", quiet=quiet):
+        results.append(result)
+    results.sort(key=lambda r: r["name"])
+    return {
+        "root": str(root),
+        "split": split,
+        "annotations": str(root / "annotations" / split),
+        "videos": videos,
+        "kept": sum(r["kept"] for r in results),
+        "frames": videos * frames,
+        "people": sum(r["people"] for r in results),
+        "names": [r["name"] for r in results],
+    }
+
+
+def video_name(split: str, seed: int, index: int) -> str:
+    """``train_s000007_0003``."""
+    return f"{split}_s{seed:06d}_{index:04d}"
+
+
+def _run(jobs: list, workers: int) -> Iterator[dict[str, Any]]:
+    if workers == 1 or len(jobs) == 1:
+        with _one_thread():
+            yield from map(_make_video, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, cv2.setNumThreads, (1,)) as pool:
+        pending = [pool.submit(_make_video, job) for job in jobs]
+        try:
+            for done in as_completed(pending):
+                yield done.result()
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _make_video(job: tuple[str, dict[str, Any], int, str]) -> dict[str, Any]:
+    root, settings, index, write = Path(job[0]), job[1], job[2], job[3]
+    split, frames, size = settings["split"], settings["frames"], settings["size"]
+    name = video_name(split, settings["seed"], index)
+    labels = root / "annotations" / split / f"{name}.json"
+    folder = root / "images" / split / name
+    movie = root / "videos" / split / f"{name}.mp4"
+    info = {**settings, "video": index}
+    kept = _complete(labels, folder, movie, info, write)
+    if kept is not None:
+        return {"name": name, "kept": True, "people": kept}
+    labels.unlink(missing_ok=True)
+    for left in (root / "images" / split).glob(f".{name}-*"):  # of a killed run
+        shutil.rmtree(left, ignore_errors=True)
+    film = generate_video(
+        (settings["seed"], SPLITS.index(split) + 1, index),
+        frames,
+        tuple(size),
+        fps=settings["fps"],
+        difficulty=settings["difficulty"],
+        people=tuple(settings["people"]),
+    )
+    truths: list[FrameTruth] = []
+    with _frame_folder(folder if write != "video" else None) as images:
+        if write == "frames":
+            for image, truth in film:
+                _write_jpeg(images, truth.index, image)
+                truths.append(truth)
+        else:
+            with atomic_path(movie) as temporary:
+                _write_movie(temporary, film, settings, images, truths)
+    document = posetrack18_document(
+        truths, name, split, _video_number(settings["seed"], index), frames, tuple(size)
+    )
+    document["info"] = info
+    write_json(labels, document)
+    return {"name": name, "kept": False, "people": len(document["annotations"])}
+
+
+def _complete(labels: Path, folder: Path, movie: Path, info: dict[str, Any], write: str) -> int | None:
+    """Labelled people of a video that is there with these settings, else ``None``."""
+    if not labels.is_file():
+        return None
+    try:
+        document = read_json(labels)
+        same = document["info"] == info
+    except (InputError, KeyError, TypeError):
+        return None
+    if not same or (write != "frames" and not movie.is_file()):
+        return None
+    if write != "video" and not all((folder / f"{i:06d}.jpg").is_file() for i in range(info["frames"])):
+        return None
+    return len(document["annotations"])
+
+
+@contextmanager
+def _frame_folder(folder: Path | None) -> Iterator[Path | None]:
+    """A temporary folder that takes the place of ``folder`` when the block ends without an error."""
+    if folder is None:
+        yield None
+        return
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _write_jpeg(folder: Path | None, index: int, image: np.ndarray) -> None:
+    assert folder is not None
+    path = folder / f"{index:06d}.jpg"
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
+        raise InputError(f"{path}: cannot be written; is the disk full?")
+
+
+def _write_movie(
+    path: Path, film, settings: dict[str, Any], images: Path | None, truths: list[FrameTruth]
+) -> None:
+    h, w = settings["size"]
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(settings["fps"]).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
+        stream.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
+        for image, truth in film:
+            if images is not None:
+                _write_jpeg(images, truth.index, image)
+            truths.append(truth)
+            for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
+                container.mux(packet)
+        for packet in stream.encode():
+            container.mux(packet)
+
+
+def _video_number(seed: int, index: int) -> int:
+    """A six-digit PoseTrack video id: unique within one seed, nearly so between seeds."""
+    return int(hashlib.sha256(str(seed).encode()).hexdigest()[:8], 16) % 1000 * 1000 + index
+
+
+def posetrack18_document(
+    truths: list[FrameTruth], name: str, split: str, number: int, nframes: int, size: tuple[int, int]
+) -> dict[str, Any]:
+    """The PoseTrack18 annotation file of one video, as a dictionary.
+
+    A joint outside the picture is (0, 0, 0); one inside has its coordinates and v = 1, or v = 0 where
+    something hides it (the official evaluation scores those too).
+    """
+    images, annotations = [], []
+    for truth in truths:
+        image_id = 10_000_000_000 + number * 10_000 + truth.index
+        images.append(
+            {
+                "has_no_densepose": True,
+                "is_labeled": True,
+                "file_name": f"images/{split}/{name}/{truth.index:06d}.jpg",
+                "nframes": nframes,
+                "frame_id": image_id,
+                "vid_id": f"{number:06d}",
+                "id": image_id,
+                "width": size[1],
+                "height": size[0],
+                "ignore_regions_x": [
+                    [round(float(x), 2) for x in region[:, 0]] for region in truth.ignore_regions
+                ],
+                "ignore_regions_y": [
+                    [round(float(y), 2) for y in region[:, 1]] for region in truth.ignore_regions
+                ],
+                "degraded": list(truth.events),
+            }
+        )
+        for person in truth.people:
+            keypoints = [0.0] * 51
+            for j, slot in enumerate(_SLOTS):
+                x, y, inside = (float(v) for v in person.keypoints[j])
+                if inside:
+                    keypoints[3 * slot : 3 * slot + 3] = [round(x, 3), round(y, 3), int(person.visible[j])]
+            bbox, head = (_xywh(box) for box in (person.box_xyxy, person.head_box_xyxy))
+            annotations.append(
+                {
+                    "id": image_id * 100 + person.track_id,
+                    "image_id": image_id,
+                    "category_id": 1,
+                    "track_id": person.track_id,
+                    "bbox": bbox,
+                    "bbox_head": head,
+                    "keypoints": keypoints,
+                    "num_keypoints": int(person.keypoints[:, 2].sum()),
+                    "iscrowd": 0,
+                    "scores": [],
+                    "area": round(bbox[2] * bbox[3], 2),
+                }
+            )
+    return {"images": images, "annotations": annotations, "categories": [CATEGORY]}
+
+
+def _xywh(box: np.ndarray) -> list[float]:
+    x1, y1, x2, y2 = (float(v) for v in box)
+    return [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]

@@ -1,13 +1,12 @@
 """Training of the small person detector: frames of a PoseTrack-layout data set, augmentation, loss, AP.
 
-A labelled frame is scaled, moved, mirrored and recoloured; its people's boxes are what the network learns, its
-ignore regions do not count.
+A labelled frame is scaled, moved, mirrored and recoloured; its people's boxes are what the network
+learns, its ignore regions do not count.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,13 +16,16 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from vidpose.data.readers import Frame, read_posetrack
+from vidpose.data.readers import Frame, read_image, read_posetrack
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
 from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
+from vidpose.train.module import configure_optimizers
+from vidpose.train.recipe import Recipe, TrainSection
+from vidpose.train.sampler import steps_per_epoch
 
 MIN_VISIBLE = 0.25
-"""A person of whom less than this share of the box is inside the crop is ignored, neither person nor background."""
+"""With less than this share of the box inside the crop, a person is neither person nor background."""
 MIN_SIDE_PX = 6.0
 """A person whose box is narrower or lower than this in the network's input is ignored."""
 
@@ -43,8 +45,8 @@ class Sample:
 class FrameDataset(Dataset):
     """The labelled frames of a data set, augmented for training or whole for validation.
 
-    An item is asked for by ``(epoch, position)``, so that the same seed, epoch and position give the same pixels
-    in whatever worker.
+    An item is asked for by ``(epoch, position)``, so that the same seed, epoch and position give the
+    same pixels in whatever worker.
 
     Args:
         frames: labelled frames.
@@ -53,7 +55,9 @@ class FrameDataset(Dataset):
         seed: of the augmentation.
     """
 
-    def __init__(self, frames: list[Frame], size: tuple[int, int] | None, *, long_side: int, seed: int = 0) -> None:
+    def __init__(
+        self, frames: list[Frame], size: tuple[int, int] | None, *, long_side: int, seed: int = 0
+    ) -> None:
         self.frames = frames
         self.size = size
         self.long_side = long_side
@@ -69,7 +73,9 @@ class FrameDataset(Dataset):
         if self.size is None:
             return image, people, ignored
         rng = np.random.default_rng((self.seed, epoch, position))
-        return augment(image, people, ignored, self.size, self.long_side, rng)
+        sample = augment(image, people, ignored, self.size, self.long_side, rng)
+        sample.image = recolour(sample.image, rng)
+        return sample
 
 
 class EpochSampler(Sampler):
@@ -94,12 +100,9 @@ class EpochSampler(Sampler):
 
 def load_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Image [H, W, 3] uint8 RGB, boxes [P, 4], polygons [n, 2] of the regions to ignore."""
-    image = cv2.imread(str(frame.path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{frame.path}: is missing or is not an image")
     boxes = np.array([person.box_xyxy for person in frame.people], dtype=np.float64).reshape(-1, 4)
     ignored = [np.asarray(polygon, dtype=np.float64) for polygon in frame.ignore_regions]
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB), boxes, ignored
+    return read_image(frame.path), boxes, ignored
 
 
 def augment(
@@ -110,7 +113,7 @@ def augment(
     long_side: int,
     rng: np.random.Generator,
 ) -> Sample:
-    """A random view of a frame: scale, place, mirror, colour, blur, noise.
+    """A random view of a frame: scale, place, mirror.
 
     Args:
         image: [H, W, 3] uint8.
@@ -131,10 +134,11 @@ def augment(
     shift_y = rng.uniform(*sorted((0.0, out_h - height * scale_y)))
     if len(boxes) and rng.random() < 0.5:  # half of the views hold a person's centre
         x1, y1, x2, y2 = boxes[rng.integers(len(boxes))]
-        shift_x = _nearest(shift_x, rng.uniform(0.2, 0.8) * out_w - (x1 + x2) / 2 * scale_x, out_w, width * scale_x)
-        shift_y = _nearest(shift_y, rng.uniform(0.2, 0.8) * out_h - (y1 + y2) / 2 * scale_y, out_h, height * scale_y)
+        shift_x = _nearest(rng.uniform(0.2, 0.8) * out_w - (x1 + x2) / 2 * scale_x, out_w, width * scale_x)
+        shift_y = _nearest(rng.uniform(0.2, 0.8) * out_h - (y1 + y2) / 2 * scale_y, out_h, height * scale_y)
     affine = np.array(
-        [[scale_x, 0, shift_x + (scale_x - 1) / 2], [0, scale_y, shift_y + (scale_y - 1) / 2]], dtype=np.float64
+        [[scale_x, 0, shift_x + (scale_x - 1) / 2], [0, scale_y, shift_y + (scale_y - 1) / 2]],
+        dtype=np.float64,
     )
     if mirrored:
         affine[0] = -affine[0]
@@ -157,13 +161,13 @@ def augment(
         row = int(np.clip(((y1 + y2) / 2 + 0.5) // STRIDE, 0, mask.shape[0] - 1))
         col = int(np.clip(((x1 + x2) / 2 + 0.5) // STRIDE, 0, mask.shape[1] - 1))
         mask[row, col] = 1
-    return Sample(recolour(view, rng), people, mask)
+    return Sample(view, people, mask)
 
 
-def _nearest(fallback: float, shift: float, view: float, frame: float) -> float:
-    """``shift`` moved so that the frame covers the view, or lies inside it; ``fallback`` where it already does."""
+def _nearest(shift: float, view: float, frame: float) -> float:
+    """``shift``, moved so that the frame covers the view or lies inside it."""
     low, high = sorted((0.0, view - frame))
-    return min(max(shift, low), high) if high > low else fallback
+    return min(max(shift, low), high)
 
 
 def _shrink_then_warp(image: np.ndarray, affine: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -191,8 +195,8 @@ def _blank(mask: np.ndarray, polygon: np.ndarray) -> None:
 
 
 def recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Random light, colour, grey, blur, noise, compression and covered patches; [H, W, 3] uint8 in and out."""
-    view = image.astype(np.float32)
+    """Random light, colour, grey, blur, noise, compression, covered patches; [H, W, 3] uint8 in and out."""
+    view: np.ndarray = image.astype(np.float32)
     if rng.random() < 0.8:
         view = view * rng.uniform(0.6, 1.4) + rng.uniform(-30, 30)  # contrast and brightness
     if rng.random() < 0.5:
@@ -209,10 +213,11 @@ def recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         view = _motion_blur(view, int(rng.integers(2, 8)), rng.uniform(0, np.pi))
     if rng.random() < 0.3:
         view = view + rng.normal(0, rng.uniform(2, 12), size=view.shape).astype(np.float32)
-    out = view.clip(0, 255).astype(np.uint8)
+    out: np.ndarray = view.clip(0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         quality = int(rng.integers(25, 90))
-        out = cv2.imdecode(cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1], cv2.IMREAD_COLOR)
+        jpeg = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+        out = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))
     if rng.random() < 0.3:
         for _ in range(rng.integers(1, 4)):
             h, w = (int(side * rng.uniform(0.05, 0.2)) for side in out.shape[:2])
@@ -281,31 +286,36 @@ def average_precision(
 
 def _inside_any(box: np.ndarray, polygons: list[np.ndarray]) -> bool:
     centre = (float(box[0] + box[2]) / 2, float(box[1] + box[3]) / 2)
-    return any(cv2.pointPolygonTest(p.astype(np.float32), centre, False) >= 0 for p in polygons if len(p) >= 3)
+    return any(
+        cv2.pointPolygonTest(p.astype(np.float32), centre, False) >= 0 for p in polygons if len(p) >= 3
+    )
 
 
 class DetectorModule(lightning.LightningModule):
-    """Loss, optimiser and validation of :class:`PersonDetector` for Lightning's loop.
+    """One training step of :class:`PersonDetector`, and its score.
 
     Args:
         model: what is trained.
-        options: ``optimizer`` (adam or adamw), ``lr``, ``weight_decay``, ``milestones``, ``gamma``,
-            ``warmup_steps``; as in a recipe's ``train``.
+        train: the recipe's section.
+        steps_per_epoch: for milestones.
+        total_steps: of the whole run.
     """
 
-    def __init__(self, model: PersonDetector, options: dict[str, Any]) -> None:
+    def __init__(
+        self, model: PersonDetector, train: TrainSection, *, steps_per_epoch: int, total_steps: int
+    ) -> None:
         super().__init__()
         self.model = model
-        self.options = options
+        self.options = train
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = total_steps
+        self.last_losses: dict[str, Tensor] = {}
         self._seen: list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, list[np.ndarray]]] = []
-
-    def forward(self, images: Tensor) -> Any:
-        return self.model(images)
 
     def training_step(self, batch: tuple[Tensor, DetectorTargets], index: int) -> Tensor:
         images, targets = batch
         losses = self.model.losses(self.model(images.contiguous(memory_format=torch.channels_last)), targets)
-        self.log_dict({f"train/{k}": v.detach() for k, v in losses.items()}, batch_size=len(images))
+        self.last_losses = {name: value.detach() for name, value in losses.items()}
         return losses["total"]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
@@ -316,81 +326,84 @@ class DetectorModule(lightning.LightningModule):
         targets = DetectorTargets(*(x.to(device) for x in (t.heatmap, t.boxes, t.box_weights, t.mask)))
         return images.to(device), targets
 
-    def validation_step(self, batch: list[tuple[np.ndarray, np.ndarray, list[np.ndarray]]], index: int) -> None:
-        found = self.model.detect([image for image, _, _ in batch], min_score=0.02)
-        for detected, (_, people, ignored) in zip(found, batch, strict=True):
-            self._seen.append((detected, people, ignored))
+    def validation_step(self, batch: list[Any], index: int) -> None:
+        self._seen += _detect(self.model, batch)
 
     def on_validation_epoch_end(self) -> None:
         if self._seen:
-            detected, people, ignored = (list(part) for part in zip(*self._seen, strict=True))
-            self.log("val/mAP", average_precision(detected, people, ignored), prog_bar=True, batch_size=1)
+            self.log("val/mAP", _score(self._seen), prog_bar=True, batch_size=1)
         self._seen = []
 
     def configure_optimizers(self) -> Any:
-        options = self.options
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-        name = str(options.get("optimizer") or "adamw")
-        if name not in kinds:
-            raise InputError(f"train.optimizer is {name!r}; known: {', '.join(kinds)}")
-        optimizer = kinds[name](
-            self.model.parameters(), lr=options.get("lr", 1e-3), weight_decay=options.get("weight_decay") or 0.0
-        )
-        warmup = int(options.get("warmup_steps") or 0)
-        milestones = [int(m) for m in options.get("milestones") or ()]
-        gamma = float(options.get("gamma", 0.1))
-
-        def rate(step: int) -> float:
-            ramp = min((step + 1) / warmup, 1.0) if warmup else 1.0
-            return ramp * gamma ** sum(self.current_epoch >= m for m in milestones)
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return configure_optimizers(self.model, self.options, self.steps_per_epoch, self.total_steps)
 
 
-def build(recipe: Any) -> tuple[DetectorModule, DataLoader, DataLoader]:
+def score_detector(model: PersonDetector, loader: DataLoader) -> dict[str, float]:
+    """``{"mAP": ...}`` in percent: AP at IoU 0.5 over the whole frames of a validation loader."""
+    training = model.training
+    model.eval()
+    seen = [item for batch in loader for item in _detect(model, batch)]
+    model.train(training)
+    return {"mAP": _score(seen)}
+
+
+def _detect(model: PersonDetector, batch: list[Any]) -> list[Any]:
+    found = model.detect([image for image, _, _ in batch], min_score=0.02)
+    return [(detected, people, ignored) for detected, (_, people, ignored) in zip(found, batch, strict=True)]
+
+
+def _score(seen: list[Any]) -> float:
+    detected, people, ignored = (list(part) for part in zip(*seen, strict=True))
+    return average_precision(detected, people, ignored)
+
+
+def build(recipe: Recipe) -> tuple[DetectorModule, DataLoader, DataLoader]:
     """Module and loaders of a recipe with ``task: detector``.
 
+    Both datasets are :class:`FrameDataset`; the training loader asks for items by ``(epoch, position)``.
+
     Raises:
-        InputError: the data set is missing or holds no labelled frame.
+        InputError: the data set is missing or holds no labelled frame, or a switch is unknown.
     """
-    model_options = _options(recipe.model)
-    train = _options(recipe.train)
-    seed = int(train.get("seed") or 0)
-    torch.manual_seed(seed)
-    known = ("backbone", "long_side", "head_channels")
-    model = PersonDetector(**{k: model_options[k] for k in known if model_options.get(k) is not None})
+    train = recipe.train
+    options = recipe.model.model_dump(exclude_none=True)
+    known = ("name", "pretrained", "backbone", "long_side", "head_channels")
+    unknown = [key for key in options if key not in known]
+    if unknown or options.pop("name") != PersonDetector.name:
+        wrong = f"unknown model.{unknown[0]}" if unknown else f"model.name is {recipe.model.name!r}"
+        raise InputError(f"recipe: {wrong}; a detector has name: person_detector, {', '.join(known[1:])}")
+    torch.manual_seed(train.seed)
+    model = PersonDetector(**options)
     # The height of a 4:3 picture; portrait pictures are cut, which the jitter does anyway.
     size = (-(-model.long_side * 3 // 4 // MULTIPLE) * MULTIPLE, model.long_side)
-    workers = int(train.get("num_workers") or 0)
-    training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=seed)
+    training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=train.seed)
     train_loader = DataLoader(
         training,
-        batch_size=int(train.get("batch_size") or 16),
-        sampler=EpochSampler(len(training), seed),
+        batch_size=train.batch_size,
+        sampler=EpochSampler(len(training), train.seed),
         collate_fn=collate,
-        num_workers=workers,
-        drop_last=len(training) > int(train.get("batch_size") or 16),
-        persistent_workers=workers > 0,
+        num_workers=train.num_workers,
+        drop_last=len(training) >= train.batch_size,
+        persistent_workers=train.num_workers > 0,
     )
     validation = FrameDataset(_frames(recipe, "val"), None, long_side=model.long_side)
-    val_loader = DataLoader(validation, batch_size=8, collate_fn=list, num_workers=workers)
-    return DetectorModule(model, train), train_loader, val_loader
+    val_loader = DataLoader(validation, batch_size=8, collate_fn=list, num_workers=train.num_workers)
+    per_epoch = steps_per_epoch(len(training), train.batch_size)
+    total = min(train.epochs * per_epoch, train.max_steps or train.epochs * per_epoch)
+    module = DetectorModule(model, train, steps_per_epoch=per_epoch, total_steps=total)
+    return module, train_loader, val_loader
 
 
-def _options(section: Any) -> dict[str, Any]:
-    """A recipe's section as a dictionary, whether it is a pydantic model or already one."""
-    return dict(section.model_dump() if hasattr(section, "model_dump") else section)
-
-
-def _frames(recipe: Any, part: str) -> list[Frame]:
-    data = _options(recipe.data)
-    split = data.get(f"{part}_split") or part
-    roots = data["root"] if isinstance(data["root"], (list, tuple)) else [data["root"]]
-    frames = []
-    for root in roots:
-        dataset = read_posetrack(Path(root), split, version=str(data.get("version") or "18"))
-        frames += [f for video in dataset.videos for f in video.frames if f.is_labeled]
+def _frames(recipe: Recipe, part: str) -> list[Frame]:
+    """The labelled frames of ``train`` or ``val``."""
+    data = recipe.data
+    split, root, every = data.train_split, data.root, 1
+    if part == "val":
+        split, root, every = data.val_split, data.val_root or data.root, recipe.train.val_every_frames
+    videos = read_posetrack(root, split, version=data.version).videos
+    if part == "val":
+        videos = videos[: recipe.train.limit_val]
+    frames = [f for video in videos for f in [f for f in video.frames if f.is_labeled][::every]]
     if not frames:
-        raise InputError(f"data.root {', '.join(map(str, roots))}: split {split!r} has no labelled frame")
+        raise InputError(f"{root}: split {split!r} has no labelled frame")
     return frames

@@ -1,0 +1,146 @@
+"""Augmentation of clips: one draw for all frames of a clip, a function of (seed, epoch, sample)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vidpose.geometry import enclosing_box
+from vidpose.skeletons import Skeleton
+
+MODES = ("uniform", "gaussian", "none")
+
+MAX_ROTATION_DEG = 45.0
+SCALE_RANGE = (0.65, 1.35)
+HALF_BODY_PROBABILITY = 0.3
+HALF_BODY_MIN_JOINTS = 8
+HALF_BODY_PADDING = 1.5
+
+
+def clip_generator(seed: int, epoch: int, sample: int) -> np.random.Generator:
+    """The generator of a sample in an epoch: the same three numbers give the same draws in any process."""
+    return np.random.default_rng(np.random.SeedSequence((seed, epoch, sample)))
+
+
+@dataclass(frozen=True)
+class ClipAugmentation:
+    """The geometric draw of one clip, as arguments of :func:`vidpose.geometry.crop_affine`."""
+
+    box_xyxy: np.ndarray
+    padding: float
+    rotation_deg: float = 0.0
+    scale: float = 1.0
+    flip: bool = False
+
+
+def draw_augmentation(
+    rng: np.random.Generator,
+    box_xyxy: np.ndarray,
+    keypoints: np.ndarray,
+    skeleton: Skeleton,
+    *,
+    mode: str = "uniform",
+    padding: float = 1.25,
+) -> ClipAugmentation:
+    """Draws rotation, scale, half body and flip for one clip.
+
+    Args:
+        box_xyxy: [4] the person's box in the key frame.
+        keypoints: [J, 3] of the key frame; last column > 0 where labelled.
+        mode: ``uniform``: rotation in ±45 degrees and scale in 0.65..1.35, the papers' ranges, drawn evenly.
+            ``gaussian``: what public code does: scale 1 + 0.35 N clipped to the range; with probability 0.6
+            rotation 45 N degrees clipped at ±90; the upper body with probability P(N < 0.5).
+            ``none``: no change.
+    """
+    if mode == "none":
+        return ClipAugmentation(box_xyxy, padding)
+    if mode not in MODES:
+        raise ValueError(f"unknown augmentation {mode!r}; known: {', '.join(MODES)}")
+    half_draw, upper_draw, flip_draw, rotate_draw = rng.random(4)
+    upper_normal, scale_normal, rotation_normal = rng.standard_normal(3)
+    scale_even, rotation_even = rng.random(2)
+
+    labelled = keypoints[:, 2] > 0
+    if labelled.sum() > HALF_BODY_MIN_JOINTS and half_draw < HALF_BODY_PROBABILITY:
+        upper = upper_draw < 0.5 if mode == "uniform" else upper_normal < 0.5
+        half = _half_body_box(keypoints, skeleton.upper_body if upper else skeleton.lower_body)
+        if half is not None:
+            box_xyxy, padding = half, HALF_BODY_PADDING
+    low, high = SCALE_RANGE
+    if mode == "uniform":
+        # silent: how often; the papers give ranges only, so every clip is rotated and scaled.
+        rotation = (2 * rotation_even - 1) * MAX_ROTATION_DEG
+        scale = low + (high - low) * scale_even
+    else:
+        turn = np.clip(rotation_normal * MAX_ROTATION_DEG, -2 * MAX_ROTATION_DEG, 2 * MAX_ROTATION_DEG)
+        rotation = turn if rotate_draw < 0.6 else 0.0
+        scale = np.clip(1 + 0.35 * scale_normal, low, high)
+    return ClipAugmentation(box_xyxy, padding, float(rotation), float(scale), bool(flip_draw < 0.5))
+
+
+def _half_body_box(keypoints: np.ndarray, joints: tuple[int, ...]) -> np.ndarray | None:
+    """The extent of some joints, centred on their mean; ``None`` for fewer than three labelled ones."""
+    chosen = keypoints[list(joints)]
+    chosen = chosen[chosen[:, 2] > 0, :2].astype(np.float64)
+    # silent: public code asks for more than two joints.
+    if len(chosen) <= 2:
+        return None
+    extent = enclosing_box(chosen, np.ones(len(chosen), dtype=bool))
+    assert extent is not None
+    centre, half = chosen.mean(axis=0), np.maximum((extent[2:] - extent[:2]) / 2, 1.0)
+    return np.concatenate([centre - half, centre + half])
+
+
+# --- pixels ----------------------------------------------------------------------------------------------
+
+
+def draw_photometric(rng: np.random.Generator, frames: np.ndarray, strength: float) -> np.ndarray:
+    """Changes a clip's pixels: light, contrast, colour, noise, blur and coarseness.
+
+    No paper does this; it helps a model trained on rendered people to meet real video.
+
+    Args:
+        frames: uint8 RGB [T, h, w, 3]; not changed.
+        strength: 0 (nothing) to 1 (strong). One draw per clip; light and noise vary a little per frame.
+
+    Returns:
+        uint8 [T, h, w, 3].
+    """
+    if strength <= 0:
+        return frames
+    import cv2
+
+    coarse, blur, noise, gray = rng.random(4)
+    gain = np.exp(rng.uniform(-0.4, 0.4, 3) * strength * np.array([1.0, 0.35, 0.35]))
+    contrast = np.exp(rng.uniform(-0.4, 0.4) * strength)
+    gamma = np.exp(rng.uniform(-0.4, 0.4) * strength)
+    middle = rng.uniform(90, 160)
+    flicker = 1 + 0.05 * strength * rng.standard_normal(len(frames))
+    factor, blur_sigma, noise_std = (
+        rng.uniform(1.3, 3.0),
+        rng.uniform(0.4, 1.5),
+        rng.uniform(2, 14) * strength,
+    )
+
+    levels = np.arange(256, dtype=np.float64)
+    colour = gain[0] * np.array([1.0, gain[1], gain[2]])
+    out = np.empty_like(frames)
+    height, width = frames.shape[1:3]
+    for t, frame in enumerate(frames):
+        curve = 255 * (levels / 255) ** gamma
+        curve = (curve - middle) * contrast + middle
+        table = (curve[:, None] * colour * flicker[t]).clip(0, 255).round().astype(np.uint8)
+        frame = cv2.LUT(frame, table[None])
+        if gray < 0.1 * strength:
+            frame = cv2.cvtColor(cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if coarse < 0.25 * strength:
+            small = (max(int(width / factor), 8), max(int(height / factor), 8))
+            frame = cv2.resize(cv2.resize(frame, small, interpolation=cv2.INTER_AREA), (width, height))
+        if blur < 0.25 * strength:
+            frame = cv2.GaussianBlur(frame, (0, 0), blur_sigma)
+        if noise < 0.35 * strength:
+            grain = rng.standard_normal(frame.shape, dtype=np.float32) * np.float32(noise_std)
+            frame = (frame + grain).clip(0, 255).astype(np.uint8)
+        out[t] = frame
+    return out

@@ -1,0 +1,97 @@
+"""What is optimised and how: the loss of a batch, the optimiser, the schedule of the learning rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vidpose.data.clips import prepare_clips
+from vidpose.geometry import gaussian_heatmaps
+from vidpose.models.video_model import PoseModel
+from vidpose.train.recipe import TrainSection
+
+
+class PoseModule(lightning.LightningModule):
+    """One training step of a pose model.
+
+    Args:
+        model: built by ``create_model``.
+        train: the recipe's section.
+        steps_per_epoch: for milestones.
+        total_steps: of the whole run.
+    """
+
+    def __init__(
+        self, model: PoseModel, train: TrainSection, *, steps_per_epoch: int, total_steps: int
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.options = train
+        self.steps_per_epoch = steps_per_epoch
+        self.total_steps = total_steps
+        self.last_losses: dict[str, Tensor] = {}
+
+    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
+        model = self.model
+        clips = prepare_clips(batch["clips"], channels_last=self.options.channels_last)
+        key = clips.shape[1] // 2
+        points, weights = batch["points"], batch["weights"]
+        targets = gaussian_heatmaps(points[:, key], weights[:, key], model.heatmap_size, model.sigma)
+        extra: dict[str, Any] = {}
+        if getattr(model, "needs_sequence_targets", False):
+            # [B, T, J, h, w] and [B, T, J]: labels of every frame of the clip, where they exist.
+            extra["sequence_heatmaps"] = gaussian_heatmaps(points, weights, model.heatmap_size, model.sigma)
+            extra["sequence_weights"] = weights
+        losses = model.losses(model(clips), targets, weights[:, key], **extra)
+        self.last_losses = {name: value.detach() for name, value in losses.items()}
+        return losses["total"]
+
+    def configure_optimizers(self) -> Any:
+        return configure_optimizers(self.model, self.options, self.steps_per_epoch, self.total_steps)
+
+
+def configure_optimizers(
+    model: nn.Module, train: TrainSection, steps_per_epoch: int, total_steps: int
+) -> dict[str, Any]:
+    """Adam or AdamW over what takes gradients, and the learning rate as a function of the step."""
+    backbone = {id(p) for p in model.backbone.parameters()} if isinstance(model, PoseModel) else set()
+    groups = [
+        {
+            "params": [p for p in model.parameters() if p.requires_grad and id(p) not in backbone],
+            "lr": train.lr,
+        },
+        {
+            "params": [p for p in model.parameters() if p.requires_grad and id(p) in backbone],
+            "lr": train.lr * train.backbone_lr_factor,
+        },
+    ]
+    kind = torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW
+    optimizer = kind([group for group in groups if group["params"]], weight_decay=train.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, rate_function(train, steps_per_epoch, total_steps)
+    )
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def rate_function(train: TrainSection, steps_per_epoch: int, total_steps: int) -> Callable[[int], float]:
+    """The learning rate's factor at a step: linear warm-up, then decay at milestones or along a cosine."""
+
+    def factor(step: int) -> float:
+        ramp = min((step + 1) / train.warmup_steps, 1.0) if train.warmup_steps else 1.0
+        if train.schedule == "cosine":
+            return ramp * 0.5 * (1 + math.cos(math.pi * min(step / max(total_steps, 1), 1.0)))
+        epoch = step // steps_per_epoch
+        return ramp * train.gamma ** sum(epoch >= milestone for milestone in train.milestones)
+
+    return factor
+
+
+def step_seed(seed: int, step: int, rank: int = 0) -> int:
+    """The seed of everything random in the network at one step: a function of (seed, step, process)."""
+    return int(np.random.SeedSequence((seed, step, rank)).generate_state(1, dtype=np.uint64)[0] >> 1)

@@ -1,0 +1,428 @@
+"""Training and validating by a recipe: builds the parts, refuses to overwrite, starts or continues."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+import yaml
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from torch.utils.data import DataLoader, Dataset
+
+from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, worker_init
+from vidpose.data.readers import read_posetrack
+from vidpose.errors import InputError
+from vidpose.io.files import read_json, write_json, write_text
+from vidpose.models.factory import create_model, load_weights, save_model
+from vidpose.models.video_model import PoseModel
+from vidpose.train import callbacks
+from vidpose.train.module import PoseModule, configure_optimizers
+from vidpose.train.predict import fork_where_possible
+from vidpose.train.recipe import Recipe, load_recipe, recipe_differences
+from vidpose.train.sampler import StepBatchSampler, steps_per_epoch
+from vidpose.train.validation import (
+    SplitScorer,
+    ValidationResult,
+    autocast_type,
+    describe,
+    evaluation_settings,
+    precision_name,
+    validate,
+)
+
+
+@dataclass
+class TrainResult:
+    """What a finished run left behind."""
+
+    output: str
+    steps: int
+    epochs: float
+    best_map: float | None
+    best_step: int
+    best_weights: str | None
+    """Safetensors for ``--weights``."""
+    last_checkpoint: str
+    scores: dict[str, float] = field(default_factory=dict)
+    """Of the best weights."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Boxes, threshold, decoder, flip test, seed: without them a score means little."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        score = (
+            "not validated"
+            if self.best_map is None
+            else f"best mAP {self.best_map:.2f} at step {self.best_step}"
+        )
+        lines = [
+            f"{self.output}: {self.steps} steps ({self.epochs:.4g} epochs), {score}",
+            describe(self.settings),
+        ]
+        lines.append(
+            f"weights: {self.best_weights}" if self.best_weights else f"checkpoint: {self.last_checkpoint}"
+        )
+        return "\n".join(lines)
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    if recipe.task == "pose":
+        return evaluation_settings(recipe)
+    return {"metric": "box AP at IoU 0.5", "seed": recipe.train.seed}
+
+
+# --- training --------------------------------------------------------------------------------------------
+
+
+def train(
+    recipe: str | os.PathLike[str] | Recipe,
+    overrides: Sequence[str] = (),
+    resume: bool = False,
+    quiet: bool = False,
+) -> TrainResult:
+    """Trains by a recipe; a killed run continues with ``resume`` as if it had not been killed.
+
+    Args:
+        recipe: path of a YAML file, name of a shipped recipe, or a :class:`Recipe`.
+        overrides: ``key=value`` with dotted keys.
+        resume: continue the run in the recipe's ``output`` folder.
+        quiet: no progress.
+
+    Returns:
+        Where the weights are, and how good they are.
+
+    Raises:
+        InputError: recipe, data or run folder are not usable, or the loss stopped being a number.
+    """
+    settings = load_recipe(recipe, list(overrides))
+    start = _open_run(settings, resume)
+    try:
+        return _train(settings, start, quiet)
+    except InputError as error:
+        # A worker process wraps the message in its traceback; only its last line is for the user.
+        text = str(error)
+        if "in DataLoader worker process" in text:
+            raise InputError(text.rpartition("InputError: ")[2]) from None
+        raise
+
+
+def _train(recipe: Recipe, start: int, quiet: bool) -> TrainResult:
+    _silence_lightning()
+    folder, options = Path(recipe.output), recipe.train
+    torch.manual_seed(options.seed)
+    parts = _detector_parts(recipe) if recipe.task == "detector" else _pose_parts(recipe, quiet)
+    world = _world_size(options.devices) * options.num_nodes
+    per_epoch = steps_per_epoch(len(parts.dataset), options.batch_size, world)  # type: ignore[arg-type]
+    total = per_epoch * options.epochs
+    if options.max_steps is not None:
+        total = min(total, options.max_steps)
+    module = parts.make_module(per_epoch, total)
+    if rank_zero_only.rank == 0:
+        write_text(folder / "recipe.yaml", yaml.safe_dump(recipe.dump(), sort_keys=False))
+
+    if start < total:
+        board = _tensorboard(folder, start) if options.tensorboard else None
+        counter = callbacks.StepCounter(options.seed, start, per_epoch)
+        average = callbacks.AveragedWeights(options.ema) if options.ema is not None else None
+        losses = callbacks.LossLog(
+            counter, folder, every=options.log_every_steps, start=start, tensorboard=board
+        )
+        shown = callbacks.TrainingProgress(counter, total, options.batch_size * world)
+        validation = callbacks.Validation(
+            counter,
+            folder,
+            parts.score,
+            lambda trained, step, scores: _export(recipe, trained, step, scores),
+            every_epochs=options.val_every_epochs,
+            total_steps=total,
+            start=start,
+            average=average,
+            tensorboard=board,
+            report=(lambda text: None) if quiet else shown.line,
+            settings=describe(_settings(recipe)),
+        )
+        checkpoints = callbacks.Checkpoints(
+            counter,
+            folder,
+            every_steps=options.checkpoint_every_steps,
+            total_steps=total,
+            losses=losses,
+            validation=validation,
+            recipe=recipe.dump(),
+        )
+        hooks = [counter, *([average] if average else []), losses, validation, checkpoints]
+        trainer = _trainer(recipe, hooks if quiet else [*hooks, shown])
+        data = TrainingData(parts.dataset, parts.collate, recipe, start, total)
+        trainer.fit(module, datamodule=data, ckpt_path=str(folder / "last.ckpt") if start else None)
+        if board is not None:
+            board.close()
+        if rank_zero_only.rank == 0:
+            best = validation.best
+            result = {
+                "best": None if best is None or math.isnan(best) else best,
+                "best_step": validation.best_step,
+                "scores": {k: v for k, v in validation.best_scores.items() if not math.isnan(v)},
+            }
+            write_json(folder / "result.json", result)
+    return _result(recipe, max(start, total), per_epoch)
+
+
+def _result(recipe: Recipe, steps: int, per_epoch: int) -> TrainResult:
+    folder = Path(recipe.output)
+    best = read_json(folder / "result.json") if (folder / "result.json").is_file() else {}
+    weights = folder / "best.safetensors"
+    return TrainResult(
+        output=str(folder),
+        steps=steps,
+        epochs=steps / per_epoch,
+        best_map=best.get("best"),
+        best_step=best.get("best_step", 0),
+        best_weights=str(weights) if weights.is_file() else None,
+        last_checkpoint=str(folder / "last.ckpt"),
+        scores=best.get("scores", {}),
+        settings=_settings(recipe),
+    )
+
+
+def _open_run(recipe: Recipe, resume: bool) -> int:
+    """Checks the run folder; the step to start from."""
+    folder = Path(recipe.output)
+    stored, last = folder / "recipe.yaml", folder / "last.ckpt"
+    if rank_zero_only.rank != 0:  # the first process has checked and written
+        return callbacks.read_progress(last)["step"] if resume and last.is_file() else 0
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file; set output to a folder")
+    holds_run = stored.is_file() or last.is_file()
+    if not resume:
+        if holds_run:
+            raise InputError(
+                f"{folder}: holds a run already; continue it with --resume, or set output=ANOTHER"
+            )
+    else:
+        if not holds_run:
+            raise InputError(f"{folder}: holds no run to continue; start it without --resume")
+        old = yaml.safe_load(stored.read_text(encoding="utf-8")) if stored.is_file() else None
+        old = old or callbacks.read_progress(last)["recipe"]
+        changed = recipe_differences(old, recipe.dump())
+        if changed:
+            raise InputError(
+                f"{folder}: was started with another recipe, {', '.join(changed[:5])} differ: undo that to "
+                "continue, or set output=ANOTHER"
+            )
+    for stale in (".last-writing.ckpt", ".best-writing.ckpt"):
+        (folder / stale).unlink(missing_ok=True)
+    return callbacks.read_progress(last)["step"] if last.is_file() else 0
+
+
+@dataclass
+class _Parts:
+    dataset: Dataset
+    collate: Callable[..., Any]
+    make_module: Callable[[int, int], lightning.LightningModule]
+    score: Callable[[Any], dict[str, float]]
+
+
+def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
+    model = build_model(recipe, quiet)
+    data = read_posetrack(recipe.data.root, recipe.data.train_split, recipe.data.version)
+    samples = ground_truth_samples(data)
+    if not samples:
+        raise InputError(f"{data.root}: split {data.split!r} has no person with a labelled joint to train on")
+    dataset = ClipDataset(
+        data,
+        samples,
+        num_frames=model.num_frames,
+        input_size=model.input_size,
+        heatmap_size=model.heatmap_size,
+        padding=recipe.data.padding,
+        augment=recipe.data.augment,
+        photometric=recipe.data.photometric,
+        seed=recipe.train.seed,
+        cache=recipe.data.cache,
+        quiet=quiet,
+    )
+    scorer = SplitScorer(recipe, model, Path(recipe.output) / "validation", quiet=quiet)
+
+    def score(module: Any) -> dict[str, float]:
+        scores = scorer(module.model, module.device, autocast_type(recipe))
+        columns = {
+            name: value for name, value in scores["ap"].items() if name[:1].isupper() and name != "Mean"
+        }
+        return {"mAP": float(scores["ap"]["Mean"]), **{k: float(v) for k, v in columns.items()}}
+
+    def make_module(per_epoch: int, total: int) -> lightning.LightningModule:
+        if recipe.train.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return PoseModule(model, recipe.train, steps_per_epoch=per_epoch, total_steps=total)
+
+    return _Parts(dataset, collate_clips, make_module, score)
+
+
+def _detector_parts(recipe: Recipe) -> _Parts:
+    from vidpose.train.detector import build
+
+    built, loader, val_loader = build(recipe)
+
+    def make_module(per_epoch: int, total: int) -> lightning.LightningModule:
+        built.configure_optimizers = lambda: configure_optimizers(built.model, recipe.train, per_epoch, total)  # type: ignore[method-assign]
+        return built
+
+    def score(module: Any) -> dict[str, float]:
+        """Its own validation, with what it logs caught."""
+        logged: dict[str, float] = {}
+        training = module.training
+        module.eval()
+        module.log = lambda name, value, **_: logged.update({name.removeprefix("val/"): float(value)})
+        try:
+            with torch.no_grad():
+                for index, batch in enumerate(val_loader):
+                    module.validation_step(batch, index)
+            module.on_validation_epoch_end()
+        finally:
+            del module.log
+            module.train(training)
+        return logged
+
+    return _Parts(loader.dataset, loader.collate_fn, make_module, score)  # type: ignore[arg-type]
+
+
+class TrainingData(lightning.LightningDataModule):
+    """The batches from step ``start`` to step ``stop`` as one stream."""
+
+    def __init__(
+        self, dataset: Dataset, collate: Callable[..., Any], recipe: Recipe, start: int, stop: int
+    ) -> None:
+        super().__init__()
+        self.dataset, self.collate, self.recipe, self.start, self.stop = dataset, collate, recipe, start, stop
+
+    def train_dataloader(self) -> DataLoader:
+        options = self.recipe.train
+        trainer: Any = self.trainer
+        sampler = StepBatchSampler(
+            len(self.dataset),  # type: ignore[arg-type]
+            options.batch_size,
+            seed=options.seed,
+            start=self.start,
+            stop=self.stop,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+        )
+        return DataLoader(
+            self.dataset,
+            batch_sampler=sampler,
+            collate_fn=self.collate,
+            num_workers=options.num_workers,
+            worker_init_fn=worker_init,
+            pin_memory=torch.cuda.is_available(),
+            **fork_where_possible(options.num_workers),
+        )
+
+
+def build_model(recipe: Recipe, quiet: bool = True) -> PoseModel:
+    """The recipe's model, with ``train.init_from`` loaded."""
+    section, options = recipe.model, recipe.train
+    if options.train_backbone and section.freeze_backbone:
+        raise InputError("train.train_backbone is true and model.freeze_backbone too: set only one of them")
+    arguments = section.arguments()
+    arguments["freeze_backbone"] = (
+        section.freeze_backbone if section.freeze_backbone is not None else not options.train_backbone
+    )
+    model = create_model(section.name, **arguments)
+    if options.init_from is not None:
+        report = load_weights(model, options.init_from)
+        if not quiet:
+            print(f"{options.init_from}: {report}", file=sys.stderr)
+    elif model.freeze_backbone and not section.pretrained:
+        print(
+            "warning: the backbone is frozen and random: set train.init_from, model.pretrained or "
+            "train.train_backbone=true",
+            file=sys.stderr,
+        )
+    return model
+
+
+def _trainer(recipe: Recipe, hooks: list[Any]) -> lightning.Trainer:
+    options = recipe.train
+    accelerator = "gpu" if options.accelerator == "cuda" else options.accelerator
+    if accelerator == "auto" and not torch.cuda.is_available():
+        accelerator = "cpu"  # Apple's GPU only when asked for: it lacks operations that some models need
+    precision: Any = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}[precision_name(recipe)]
+    try:
+        return lightning.Trainer(
+            accelerator=accelerator,
+            devices=_world_size(options.devices),
+            num_nodes=options.num_nodes,
+            strategy=options.strategy,
+            precision=precision,
+            max_epochs=1,  # one stream of all steps; epochs are counted by StepCounter
+            gradient_clip_val=options.clip_grad,
+            deterministic=options.deterministic,
+            benchmark=not options.deterministic and torch.cuda.is_available(),
+            callbacks=hooks,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            default_root_dir=recipe.output,
+        )
+    except (RuntimeError, ValueError) as error:
+        if type(error).__name__ in ("MisconfigurationException", "ValueError", "RuntimeError"):
+            raise InputError(f"train: devices, strategy or precision cannot be used here: {error}") from error
+        raise
+
+
+def _world_size(devices: int | str) -> int:
+    if isinstance(devices, int) and devices > 0:
+        return devices
+    return max(torch.cuda.device_count(), 1)
+
+
+def _tensorboard(folder: Path, start: int) -> Any:
+    if rank_zero_only.rank != 0:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(log_dir=str(folder / "tensorboard"), purge_step=start + 1 if start else None)
+
+
+def _export(recipe: Recipe, module: Any, step: int, scores: dict[str, float]) -> None:
+    data = recipe.data
+    # A published file tells how it was made, not what the folders of the machine are called.
+    told = recipe.dump()
+    told["output"] = Path(recipe.output).name
+    for section, key in (("data", "root"), ("data", "val_root"), ("data", "boxes"), ("train", "init_from")):
+        if told[section][key]:
+            told[section][key] = Path(told[section][key]).name
+    card = {
+        "data": f"{Path(data.root).name}, split {data.train_split}",
+        "validated_on": f"{Path(data.val_root or data.root).name}, split {data.val_split}",
+        "steps": step,
+        "seed": recipe.train.seed,
+        "scores": {name: round(value, 3) for name, value in scores.items() if not math.isnan(value)},
+        "settings": _settings(recipe),
+        "recipe": told,
+    }
+    save_model(module.model, Path(recipe.output) / "best.safetensors", card)
+
+
+def _silence_lightning() -> None:
+    """Its remarks are about options that recipes do not have."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module=r"lightning\..*")
+
+
+__all__ = ["TrainResult", "ValidationResult", "train", "validate"]

@@ -1,0 +1,184 @@
+"""Reading annotations: real files, hand-made ones, and every fault named by file and place."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tiny_posetrack import make_posetrack
+from vidpose.data.check import check_dataset, describe_dataset
+from vidpose.data.readers import list_splits, read_boxes, read_posetrack
+from vidpose.errors import InputError
+from vidpose.skeletons import POSETRACK15
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_posetrack(tmp_path_factory.mktemp("pt"), unlabeled=(1, 4))
+
+
+def edited(tiny: Path, tmp_path: Path, change) -> Path:
+    """The first training file, changed, in a folder of its own."""
+    file = tiny / "annotations" / "train" / "000001_mpii_test.json"
+    content = copy.deepcopy(json.loads(file.read_text()))
+    change(content)
+    target = tmp_path / "annotations" / "train" / file.name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(json.dumps(content))
+    return tmp_path
+
+
+def test_frames_in_order_of_time_with_unlabelled_ones(tiny: Path) -> None:
+    data = read_posetrack(tiny, "train")
+    assert [video.name for video in data.videos] == ["000001_mpii_test", "000002_mpii_test"]
+    for video in data.videos:
+        assert [frame.index for frame in video.frames] == list(range(6))
+        assert [frame.is_labeled for frame in video.frames] == [True, False, True, True, False, True]
+        assert [len(frame.people) for frame in video.frames] == [2, 0, 2, 2, 0, 2]
+        assert all(frame.path.is_file() and frame.size == (64, 96) for frame in video.frames)
+
+
+def test_images_listed_out_of_order_are_sorted(tiny: Path, tmp_path: Path) -> None:
+    root = edited(tiny, tmp_path, lambda content: content["images"].reverse())
+    names = [frame.file_name[-10:] for frame in read_posetrack(root, "train").videos[0].frames]
+    assert names == [f"{k:06d}.jpg" for k in range(6)]
+
+
+def test_real_files(shared_dir: Path | None, tiny: Path) -> None:
+    if shared_dir is None:  # a machine without the fixtures: what the project makes itself
+        assert len(read_posetrack(tiny, "val").videos) == 2
+        return
+    root = shared_dir / "fixtures" / "posetrack18"
+    data = read_posetrack(root, "val")
+    assert [len(video.frames[0].people) for video in data.videos] == [1, 2, 11]
+    frame = data.videos[0].frames[0]
+    assert frame.path.is_file() and frame.size == (1080, 1920) and len(frame.ignore_regions) == 9
+    person = frame.people[0]
+    # read off the file: nose 621, 471; left wrist absent; bbox 214.25, 15, 1358.5 x 1092, here cut to it
+    nose, elbow = POSETRACK15.index["nose"], POSETRACK15.index["left_elbow"]
+    assert person.keypoints[nose].tolist() == [621, 471, 1]
+    assert person.keypoints[POSETRACK15.index["right_elbow"]].tolist() == [1023, 353, 1]
+    assert person.keypoints[elbow].tolist() == [387, 981, 1]
+    assert person.keypoints[POSETRACK15.index["left_wrist"]].tolist() == [0, 0, 0]
+    assert person.box_xyxy.tolist() == [214.25, 15.0, 1572.75, 1080.0]
+    assert person.head_box_xyxy is not None and person.head_box_xyxy.tolist() == [346, 337, 642, 574]
+    merged = read_boxes(root / "annotations" / "test_posetrack18_human_detections.json", data, 0.0)
+    assert sum(len(boxes) for boxes in merged.values()) <= 278 and len(merged) == 3
+
+
+@pytest.mark.parametrize(
+    "layout", ["posetrack_data/annotations/val", "annotations/val", "posetrack_data/val", "val"]
+)
+def test_layouts_are_found_by_looking(tiny: Path, tmp_path: Path, layout: str) -> None:
+    target = tmp_path / layout
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(tiny / "annotations" / "val")
+    (tmp_path / "images").symlink_to(tiny / "images")
+    data = read_posetrack(tmp_path, "val", "21")
+    assert len(data.videos) == 2 and data.videos[0].frames[0].path.is_file()
+    assert "val" in list_splits(tmp_path)
+
+
+def test_invisible_but_annotated_joints_are_labelled(tiny: Path, tmp_path: Path) -> None:
+    def hide(content: dict) -> None:
+        content["annotations"][0]["keypoints"][2] = 0  # the nose keeps its place
+
+    person = read_posetrack(edited(tiny, tmp_path, hide), "train").videos[0].frames[0].people[0]
+    assert person.keypoints[0, 2] == 1 and not person.visible[0]
+    assert person.visible[1:].all()
+
+
+def test_boxes_are_cut_and_empty_ones_dropped(tiny: Path, tmp_path: Path) -> None:
+    def move(content: dict) -> None:
+        content["annotations"][0]["bbox"] = [-10, -10, 30, 40]
+        content["annotations"][1]["bbox"] = [200, 10, 30, 40]
+
+    people = read_posetrack(edited(tiny, tmp_path, move), "train").videos[0].frames[0].people
+    assert [person.box_xyxy.tolist() for person in people] == [[0, 0, 20, 30]]
+
+
+def set_keypoint(value: object):
+    def change(content: dict) -> None:
+        content["annotations"][3]["keypoints"][4] = value
+
+    return change
+
+
+FAULTS = {
+    "keypoints has 42 numbers": lambda c: c["annotations"][3].update(keypoints=[1.0] * 42),
+    "holds NaN": set_keypoint(float("nan")),
+    "not a number": set_keypoint("x"),
+    "coordinates|pixels": set_keypoint(1e30),
+    "is not among the images": lambda c: c["annotations"][3].update(image_id=5),
+    "id .* is used twice": lambda c: c["images"][3].update(id=c["images"][2]["id"]),
+    "track_id 0 is used twice": lambda c: c["annotations"][1].update(track_id=0),
+    "file_name is missing": lambda c: c["images"][3].pop("file_name"),
+    "bbox has 3 numbers": lambda c: c["annotations"][3].update(bbox=[1, 2, 3]),
+    "no list 'images'": lambda c: c.pop("images"),
+    "annolist": lambda c: c.update(annolist=[]),
+    "ignore region": lambda c: c["images"][0].update(ignore_regions_x=[[1, 2]], ignore_regions_y=[[1]]),
+}
+
+
+@pytest.mark.parametrize("message", FAULTS)
+def test_faults_name_file_and_place(tiny: Path, tmp_path: Path, message: str) -> None:
+    root = edited(tiny, tmp_path, FAULTS[message])
+    with pytest.raises(InputError, match=message) as error:
+        read_posetrack(root, "train")
+    assert "000001_mpii_test.json" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_missing_folders_say_where_was_looked(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such folder"):
+        read_posetrack(tmp_path / "nowhere", "train")
+    with pytest.raises(InputError, match="looked in posetrack_data/annotations/train"):
+        read_posetrack(tmp_path, "train")
+    with pytest.raises(InputError, match="17"):
+        read_posetrack(tmp_path, "train", "17")
+
+
+def test_detected_boxes(tiny: Path, tmp_path: Path) -> None:
+    data = read_posetrack(tiny, "val")
+    name = data.videos[0].frames[0].file_name
+    entries = [
+        {"image_name": name, "bbox": [90, 10, 30, 20], "score": 0.9},
+        {"image_name": "elsewhere/" + "/".join(name.split("/")[-2:]), "bbox": [0, 0, 5, 5], "score": 0.5},
+        {"image_name": name, "bbox": [0, 0, 5, 5], "score": 0.1},
+        {"image_name": name, "bbox": [0, 0, 5, 5], "score": 0.9, "category_id": 3},
+        {"image_name": "unknown/000000.jpg", "bbox": [0, 0, 5, 5], "score": 0.9},
+    ]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(entries))
+    found = read_boxes(file, data, 0.2)[data.videos[0].frames[0].image_id]
+    assert [score for _, score in found] == [0.9, 0.5]
+    assert np.array_equal(found[0][0], [90, 10, 96, 30])
+    file.write_text(json.dumps([{"image_name": "unknown/0.jpg", "bbox": [0, 0, 5, 5], "score": 0.9}]))
+    with pytest.raises(InputError, match="none of its 1 boxes"):
+        read_boxes(file, data)
+
+
+def test_check_lists_every_fault(tiny: Path, tmp_path: Path) -> None:
+    def break_it(content: dict) -> None:
+        content["annotations"][2]["keypoints"] = [1.0] * 42
+        content["annotations"][5]["keypoints"][1] = float("nan")
+
+    report = check_dataset(edited(tiny, tmp_path, break_it))
+    assert [("42 numbers" in p, "NaN" in p) for p in report.problems[:2]] == [(True, False), (False, True)]
+    whole = check_dataset(tiny)
+    assert not whole.problems and whole.splits["train"].people == 16
+    json.dumps(whole.to_dict(), allow_nan=False)
+    assert "nothing wrong" in str(whole)
+    no_images = check_dataset(edited(tiny, tmp_path, lambda content: None))
+    assert no_images.splits["train"].images_missing == 6 and "images are missing" in no_images.problems[0]
+
+
+def test_description_counts(tiny: Path) -> None:
+    description = describe_dataset(tiny)
+    assert description.splits["val"].labeled_joints == 2 * 4 * 2 * 15
+    assert description.image_sizes["val"] == {"64x96": 2}
+    assert description.joints["val"]["nose"] == 16
+    json.dumps(description.to_dict(), allow_nan=False)

@@ -1,0 +1,156 @@
+"""Training of the person detector: targets follow the augmentation, AP is right, a run learns."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import lightning
+import numpy as np
+import pytest
+
+from vidpose.errors import InputError
+from vidpose.geometry import box_iou
+from vidpose.train.detector import (
+    EpochSampler,
+    FrameDataset,
+    augment,
+    average_precision,
+    build,
+    score_detector,
+)
+from vidpose.train.recipe import Recipe, load_recipe
+
+
+def scene(rng: np.random.Generator, size: tuple[int, int] = (96, 128)) -> tuple[np.ndarray, np.ndarray]:
+    """Bright upright rectangles ("people") on dark noise, apart from each other."""
+    image = rng.integers(0, 60, (*size, 3), dtype=np.uint8)
+    boxes = []
+    for left in (4, 48, 92):
+        w, h = rng.uniform(14, 28), rng.uniform(34, 60)
+        x, y = left + rng.uniform(0, 4), rng.uniform(2, size[0] - h - 2)
+        boxes.append([x, y, x + w, y + h])
+        image[round(y) : round(y + h), round(x) : round(x + w)] = (230, 230, 230)
+    return image, np.array(boxes)
+
+
+@pytest.fixture(scope="module")
+def data_root(tmp_path_factory) -> Path:
+    """A PoseTrack18-layout data set of six frames with an ignore region."""
+    root = tmp_path_factory.mktemp("data")
+    for split, seed in (("train", 0), ("val", 1)):
+        rng = np.random.default_rng(seed)
+        folder = root / "images" / split / "a"
+        folder.mkdir(parents=True)
+        images, annotations = [], []
+        for k in range(6):
+            image, boxes = scene(rng)
+            name = f"images/{split}/a/{k:06d}.jpg"
+            cv2.imwrite(str(root / name), image)
+            images.append(
+                {"id": k, "file_name": name, "frame_id": k, "is_labeled": k != 5, "width": 128, "height": 96,
+                 "ignore_regions_x": [[0, 10, 10, 0]], "ignore_regions_y": [[80, 80, 95, 95]]}
+            )  # fmt: skip
+            for j, (x1, y1, x2, y2) in enumerate(boxes):
+                annotations.append(
+                    {"id": 10 * k + j, "image_id": k, "category_id": 1, "track_id": j,
+                     "bbox": [x1, y1, x2 - x1, y2 - y1], "keypoints": [0] * 51}
+                )  # fmt: skip
+        (root / "annotations" / split).mkdir(parents=True)
+        content = {"images": images, "annotations": annotations}
+        (root / "annotations" / split / "a.json").write_text(json.dumps(content))
+    return root
+
+
+def recipe(root: Path, **train) -> Recipe:
+    model = {"name": "person_detector", "backbone": "hrnet_w8_small", "long_side": 128, "head_channels": 8}
+    options = {"batch_size": 2, "optimizer": "adamw", "lr": 4e-3, "num_workers": 0, **train}
+    return Recipe(task="detector", model=model, data={"root": str(root)}, train=options)
+
+
+def test_boxes_follow_the_augmentation():
+    """Where the view shows bright rectangles, there are the boxes."""
+    checked = 0
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        image, boxes = scene(np.random.default_rng(100 + seed), (240, 320))
+        image[:] = 0
+        for x1, y1, x2, y2 in boxes.astype(int):
+            image[y1 : y2 + 1, x1 : x2 + 1] = 255
+        sample = augment(image, boxes.astype(int), [], (128, 160), 160, rng)
+        count, _, stats, _ = cv2.connectedComponentsWithStats((sample.image[..., 0] > 127).astype(np.uint8))
+        seen = np.array([[x, y, x + w - 1, y + h - 1] for x, y, w, h, _ in stats[1:count]], dtype=float)
+        for box in sample.boxes:
+            assert box_iou(box[None], seen).max() > 0.6
+            checked += 1
+    assert checked > 30
+
+
+def test_same_seed_epoch_and_position_give_the_same_pixels(data_root):
+    from vidpose.data.readers import read_posetrack
+
+    frames = [f for f in read_posetrack(data_root, "train").videos[0].frames if f.is_labeled]
+    data = FrameDataset(frames, (96, 128), long_side=128, seed=3)
+    first, again, later = data[(0, 1)], data[(0, 1)], data[(1, 1)]
+    np.testing.assert_array_equal(first.image, again.image)
+    np.testing.assert_array_equal(first.boxes, again.boxes)
+    assert not np.array_equal(first.image, later.image)
+    sampler = EpochSampler(5, 0)
+    order = list(sampler)
+    assert order == list(sampler) and sorted(i for _, i in order) == list(range(5))
+    sampler.set_epoch(1)
+    assert order != list(sampler) and {epoch for epoch, _ in sampler} == {1}
+
+
+def test_ignored_regions_are_masked():
+    image, boxes = scene(np.random.default_rng(0), (128, 128))
+    polygon = np.array([[0, 0], [200, 0], [200, 200], [0, 200]], dtype=float)
+    sample = augment(image, boxes[:0], [polygon], (128, 128), 128, np.random.default_rng(0))
+    free = augment(image, boxes[:0], [], (128, 128), 128, np.random.default_rng(0))
+    assert free.mask.all()
+    assert sample.mask.mean() < free.mask.mean()
+
+
+def test_average_precision_by_hand():
+    truth = [np.array([[0.0, 0.0, 10.0, 10.0], [20.0, 0.0, 30.0, 10.0]]), np.array([[0.0, 0.0, 10.0, 10.0]])]
+    hit, second, wrong = truth[0][0], truth[0][1], np.array([50.0, 50.0, 60.0, 60.0])
+    found = [(np.array([hit, hit, second]), np.array([0.9, 0.8, 0.5])), (np.array([wrong]), np.array([0.7]))]
+    # By score: hit (1/1), doubled (1/2), wrong (1/3), hit (2/4); recall ends at 2/3.
+    assert average_precision(found, truth) == pytest.approx(100 * (1 / 3 * 1.0 + 1 / 3 * 0.5))
+    around = [np.array([[45.0, 45.0], [65.0, 45.0], [65.0, 65.0], [45.0, 65.0]])]
+    assert average_precision(found, truth, [[], around]) == pytest.approx(100 * (1 / 3 * 1.0 + 1 / 3 * 2 / 3))
+    assert average_precision([(np.zeros((0, 4)), np.zeros(0))], truth[1:]) == 0.0
+
+
+def test_a_short_run_learns(data_root, tmp_path):
+    lightning.seed_everything(0, verbose=False)
+    module, training, validation = build(recipe(data_root, batch_size=5, epochs=60))
+    assert len(validation.dataset) == 5  # type: ignore[arg-type]  # the unlabelled frame is left out
+    trainer = lightning.Trainer(
+        max_epochs=60, accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, check_val_every_n_epoch=60, default_root_dir=tmp_path,
+        num_sanity_val_steps=0,
+    )  # fmt: skip
+    trainer.fit(module, training, validation)
+    score = float(trainer.callback_metrics["val/mAP"])
+    assert score > 50
+    assert score_detector(module.model, validation)["mAP"] == pytest.approx(score, abs=1e-3)
+
+
+def test_a_split_without_labels_is_told(data_root, tmp_path):
+    content = json.loads((data_root / "annotations" / "val" / "a.json").read_text())
+    for image in content["images"]:
+        image["is_labeled"] = False
+    (tmp_path / "annotations" / "train").mkdir(parents=True)
+    (tmp_path / "annotations" / "train" / "a.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="no labelled frame"):
+        build(recipe(tmp_path))
+
+
+def test_the_shipped_recipe_is_read_and_unknown_switches_are_told(data_root):
+    shipped = load_recipe("detector_small", [f"data.root={data_root}", "train.num_workers=0"])
+    assert shipped.task == "detector" and shipped.model.name == "person_detector"
+    wrong = load_recipe(shipped, ["model.long_sied=320"])
+    with pytest.raises(InputError, match="long_sied"):
+        build(wrong)

@@ -1,0 +1,222 @@
+"""Training as a user runs it: it learns, survives being killed, and refuses what it must refuse."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_posetrack import make_posetrack
+from vidpose.errors import InputError
+from vidpose.models.factory import describe_checkpoint, load_model
+from vidpose.train.run import train, validate
+
+SMALL = [
+    "model.backbone=hrnet_w16_small", "model.input_size=[64, 64]", "data.cache=ram", "train.num_workers=0",
+    "train.tensorboard=false", "train.log_every_steps=1", "train.warmup_steps=0", "train.precision=fp32",
+    "train.accelerator=cpu",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_posetrack(tmp_path_factory.mktemp("pt"), unlabeled=(1,))
+
+
+@pytest.fixture(scope="module")
+def learnt(root: Path, tmp_path_factory: pytest.TempPathFactory):
+    """A single-frame model that has learnt six frames by heart."""
+    output = tmp_path_factory.mktemp("runs") / "hrnet"
+    options = [
+        *SMALL, f"data.root={root}", f"output={output}", "data.val_split=train", "data.augment=none",
+        "data.photometric=0", "train.batch_size=10", "train.epochs=45", "train.val_every_epochs=45",
+        "train.lr=2e-3", "train.ema=0.9", "train.tensorboard=true",
+    ]  # fmt: skip
+    return train("hrnet_small", options, quiet=True)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_training_learns(learnt) -> None:
+    assert learnt.best_map is not None and learnt.best_map > 90
+    losses = [float(row["total"]) for row in rows(Path(learnt.output) / "log.csv")]
+    assert len(losses) == learnt.steps == 90 and losses[-1] < losses[0] / 5
+    assert list((Path(learnt.output) / "tensorboard").glob("events*"))
+    for told in ("ground truth", "dark", "flip test", "seed: 0"):
+        assert told in str(learnt)
+
+
+def test_exported_weights_score_the_same_by_themselves(learnt, root: Path, tmp_path: Path) -> None:
+    card = describe_checkpoint(learnt.best_weights)["card"]
+    assert (
+        card["steps"] == 90
+        and card["seed"] == 0
+        and card["scores"]["mAP"] == pytest.approx(learnt.best_map, abs=1e-3)
+    )
+    assert str(root) not in json.dumps(card)
+    options = [*SMALL, f"data.root={root}", "data.val_split=train", f"output={tmp_path}"]
+    result = validate("hrnet_small", learnt.best_weights, options, quiet=True)
+    assert result.scores["ap"]["Mean"] == pytest.approx(learnt.best_map, abs=1e-6)
+    assert {"boxes", "box_threshold", "decoder", "flip_test", "seed"} <= set(result.settings)
+    files = sorted(Path(result.predictions).glob("*.json"))
+    assert [file.name for file in files] == ["000001_mpii_test.json", "000002_mpii_test.json"]
+    content = json.loads(files[0].read_text())
+    assert len(content["images"]) == 5 and len(content["annotations"]) == 10
+    flipped = validate("hrnet_small", learnt.best_weights, [*options, "test.flip=true"], quiet=True)
+    assert flipped.scores["ap"]["Mean"] > 80 and flipped.settings["flip_test"] == "yes"
+
+
+def test_validation_with_detected_boxes_and_fewer_frames(learnt, root: Path, tmp_path: Path) -> None:
+    names = [f"images/train/{v + 1:06d}_mpii_test/{f:06d}.jpg" for v in range(2) for f in range(6)]
+    boxes = [{"image_name": n, "bbox": [8, 6, 30, 48], "score": 0.5} for n in names]
+    boxes += [{"image_name": n, "bbox": [50, 6, 30, 48], "score": 0.1} for n in names]
+    file = tmp_path / "boxes.json"
+    file.write_text(json.dumps(boxes))
+    options = [
+        *SMALL,
+        f"data.root={root}",
+        "data.val_split=train",
+        f"output={tmp_path}",
+        f"data.boxes={file}",
+    ]
+    limits = ["train.limit_val=1", "train.val_every_frames=2"]
+    result = validate("hrnet_small", learnt.best_weights, [*options, *limits], quiet=True)
+    content = json.loads((Path(result.predictions) / "000001_mpii_test.json").read_text())
+    assert len(content["images"]) == 3  # labelled frames 0, 2, 3, 4, 5: every second one
+    assert len(content["annotations"]) == 3  # those above the threshold
+    assert all(max(a["scores"]) <= 0.5 for a in content["annotations"])  # heatmap peak x box score
+    assert result.settings["box_threshold"] == 0.2 and "subset" in result.settings
+
+
+def test_video_model_starts_from_a_trained_backbone(learnt, root: Path, tmp_path: Path) -> None:
+    options = [
+        *SMALL, f"data.root={root}", f"output={tmp_path / 'run'}", "train.batch_size=4", "train.max_steps=2",
+        f"train.init_from={learnt.best_weights}", "model.num_frames=3", "train.limit_val=1",
+    ]  # fmt: skip
+    result = train("tdmi_small", options, quiet=True)
+    assert result.steps == 2
+    trained, source = load_model(result.best_weights), load_model(learnt.best_weights)
+    for name, value in source.backbone.state_dict().items():  # frozen: statistics of BatchNorm too
+        assert torch.equal(trained.backbone.state_dict()[name], value), name
+
+
+SCRIPT = """
+import os, signal, sys
+from vidpose.train import callbacks
+from vidpose.train.run import train
+
+*options, mode = sys.argv[1:]
+write = callbacks.CsvLog.write
+
+def write_and_die(log, row):
+    write(log, row)
+    if mode == "die" and row["step"] == 12:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+callbacks.CsvLog.write = write_and_die
+train("hrnet_small", options, resume=mode == "resume", quiet=True)
+"""
+
+
+def test_killed_run_continues_exactly(tmp_path: Path) -> None:
+    """SIGKILL inside the first epoch, five steps after a checkpoint; then 50 steps equal to the last digit."""
+    data = make_posetrack(tmp_path / "data", videos=3)
+    options = [
+        *SMALL, f"data.root={data}", "model.input_size=[32, 32]", "train.batch_size=1", "train.epochs=3",
+        "train.max_steps=62", "train.checkpoint_every_steps=7", "train.schedule=step", "train.milestones=[1]",
+        "train.num_workers=1", "train.lr=1e-3", "train.ema=0.9", "train.warmup_steps=20", "train.limit_val=1",
+        "train.val_every_frames=6",
+    ]  # fmt: skip
+    script = tmp_path / "train.py"
+    script.write_text(SCRIPT)
+
+    def run(name: str, mode: str) -> int:
+        command = [sys.executable, str(script), *options, f"output={tmp_path / name}", mode]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        return subprocess.run(command, env=environment, stderr=subprocess.DEVNULL, check=False).returncode
+
+    assert run("killed", "die") == -signal.SIGKILL
+    step = torch.load(tmp_path / "killed" / "last.ckpt", weights_only=True)["vidpose"]["step"]
+    assert step == 7  # an epoch is 36 steps
+    assert run("killed", "resume") == run("whole", "run") == 0
+
+    columns = ("step", "epoch", "lr", "heatmap", "total")
+    whole, resumed = (
+        [[row[column] for column in columns] for row in rows(tmp_path / name / "log.csv")]
+        for name in ("whole", "killed")
+    )
+    assert len(whole) == 62 and resumed == whole
+    assert rows(tmp_path / "whole" / "validation.csv") == rows(tmp_path / "killed" / "validation.csv")
+    one, two = (load_model(tmp_path / name / "best.safetensors").state_dict() for name in ("whole", "killed"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert not list((tmp_path / "killed").glob(".*"))
+
+
+def test_run_folders_are_not_overwritten(learnt, root: Path, tmp_path: Path) -> None:
+    options = [
+        *SMALL, f"data.root={root}", f"output={learnt.output}", "data.val_split=train", "data.augment=none",
+        "data.photometric=0", "train.batch_size=10", "train.epochs=45", "train.val_every_epochs=45",
+        "train.lr=2e-3", "train.ema=0.9",
+    ]  # fmt: skip
+    before = (Path(learnt.output) / "log.csv").read_bytes()
+    with pytest.raises(InputError, match="holds a run already; continue it with --resume"):
+        train("hrnet_small", options, quiet=True)
+    with pytest.raises(InputError, match=r"another recipe, train\.batch_size, train\.lr differ"):
+        train("hrnet_small", [*options, "train.lr=1e-3", "train.batch_size=9"], resume=True, quiet=True)
+    finished = train("hrnet_small", options, resume=True, quiet=True)  # nothing left to do
+    assert finished.to_dict() == learnt.to_dict()
+    assert (Path(learnt.output) / "log.csv").read_bytes() == before
+    with pytest.raises(InputError, match="holds no run to continue"):
+        train("hrnet_small", [*options, f"output={tmp_path / 'new'}"], resume=True, quiet=True)
+
+
+def test_a_wrong_data_folder_leaves_no_run_behind(tmp_path: Path) -> None:
+    options = [*SMALL, f"data.root={tmp_path / 'nowhere'}", f"output={tmp_path / 'run'}"]
+    for _ in range(2):
+        with pytest.raises(InputError, match="nowhere: no such folder"):
+            train("hrnet_small", options, quiet=True)
+
+
+def test_loss_that_is_not_a_number_stops_the_run(root: Path, tmp_path: Path) -> None:
+    options = [
+        *SMALL, f"data.root={root}", f"output={tmp_path / 'run'}", "train.batch_size=4", "train.lr=1e30",
+        "train.epochs=5", "train.clip_grad=null", "train.val_every_epochs=5", "train.schedule=step",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"step \d+: the loss is not a finite number") as error:
+        train("hrnet_small", options, quiet=True)
+    assert "train.lr" in str(error.value)
+
+
+def test_a_broken_image_is_named_although_a_worker_met_it(tmp_path: Path) -> None:
+    data = make_posetrack(tmp_path / "data", videos=1)
+    for image in (data / "images" / "train" / "000001_mpii_test").glob("*.jpg"):
+        image.write_bytes(b"not an image")
+    options = [
+        *SMALL, f"data.root={data}", f"output={tmp_path / 'run'}", "train.batch_size=4", "data.cache=none",
+        "train.num_workers=1",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match=r"^[^ ]*\.jpg: cannot be decoded as an image$"):
+        train("hrnet_small", options, quiet=True)
+
+
+def test_contradicting_switches(root: Path, tmp_path: Path) -> None:
+    options = [*SMALL, f"data.root={root}", f"output={tmp_path}/run", "train.train_backbone=true"]
+    with pytest.raises(InputError, match="set only one of them"):
+        train("tdmi_small", [*options, "model.freeze_backbone=true"], quiet=True)
+
+
+def test_validate_wants_the_recipes_model(learnt, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds a hrnet, the recipe's model is tdmi"):
+        validate(
+            "tdmi_small", learnt.best_weights, [*SMALL, f"data.root={root}", f"output={tmp_path}"], quiet=True
+        )

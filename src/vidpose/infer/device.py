@@ -1,0 +1,71 @@
+"""Which device and which number format to compute with: asked of the machine, never assumed."""
+
+from __future__ import annotations
+
+import torch
+
+from vidpose.errors import InputError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+
+
+def resolve_device(device: str = "auto") -> torch.device:
+    """``auto`` takes CUDA, then Apple's MPS, then the CPU; also takes ``cuda:1``.
+
+    Raises:
+        InputError: an unknown device, or one that this machine does not have.
+    """
+    name = device.split(":")[0]
+    if name not in DEVICES:
+        raise InputError(f"unknown device {device!r}; known: {', '.join(DEVICES)}")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return torch.device(next(d for d in ("cuda", "mps", "cpu") if available[d]))
+    if not available[name]:
+        raise InputError(
+            f"device {device!r} is not available to this PyTorch ({torch.__version__}); use cpu or auto"
+        )
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device {device!r} is not understood; write cpu, cuda, cuda:1 or mps") from None
+    if name == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"device {device!r}: this machine has {torch.cuda.device_count()} CUDA devices")
+    return chosen
+
+
+def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
+    """The number format of a precision name on a device.
+
+    ``auto``: bfloat16 where the processor computes with it natively (CUDA from Ampere on, CPUs with AVX-512
+    BF16 or AMX), else float32; elsewhere bfloat16 is emulated and slower.
+
+    Raises:
+        InputError: an unknown name, or float16 on a CPU.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"unknown precision {precision!r}; known: {', '.join(PRECISIONS)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise InputError("precision 'fp16' is for GPUs; on a CPU use bf16, fp32 or auto")
+    if precision == "auto":
+        return torch.bfloat16 if native_bfloat16(device) else torch.float32
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether the device multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    if device.type != "cpu":
+        return False
+    # Private in PyTorch, and named differently between versions: absent means no.
+    asked = (
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+    return any(bool(ask()) for ask in asked if ask is not None)
+
+
+def precision_name(dtype: torch.dtype) -> str:
+    """``fp32``, ``bf16`` or ``fp16``."""
+    return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]

@@ -1,0 +1,196 @@
+"""The main job: sources in, one result file (and one annotated video) for each out."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from vidpose import progress
+from vidpose.errors import InputError
+from vidpose.infer.estimator import PoseEstimator, PoseStream
+from vidpose.io.formats import format_suffix, save_poses
+from vidpose.io.sources import expand_sources, find_source
+from vidpose.io.video import VideoWriter
+from vidpose.results import FramePoses
+from vidpose.view.draw import draw_poses
+
+
+@dataclass
+class EstimateSummary:
+    """What was made of one source."""
+
+    source: str
+    output: str
+    """The file of poses."""
+    video: str | None
+    """The annotated video."""
+    frames: int
+    people: int
+    """Poses over all frames."""
+    tracks: int
+    """Different people."""
+    skipped: int
+    """Frames that could not be decoded and are not in the result."""
+    seconds: float
+    fps: float
+    """Frames per second of computing, from opening the source to its last pose."""
+    interrupted: bool = False
+    """A live source that was ended with Ctrl-C."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def __str__(self) -> str:
+        skipped = f", {self.skipped} frames could not be decoded" if self.skipped else ""
+        drawn = f" and {self.video}" if self.video else ""
+        return (
+            f"{self.source}: {self.frames} frames, {self.tracks} people, {self.people} poses{skipped} "
+            f"({self.fps:.1f} frames/s) -> {self.output}{drawn}"
+        )
+
+
+def estimate(
+    sources: Sequence[str | int],
+    out_dir: str | Path,
+    *,
+    save_video: bool = False,
+    format: str = "posetrack18",
+    min_draw_score: float = 0.2,
+    quiet: bool = False,
+    estimator: PoseEstimator | None = None,
+    **options: Any,
+) -> list[EstimateSummary]:
+    """Poses of every person in every frame of every source.
+
+    Writes ``out_dir/<stem>.json`` (the suffix follows ``format``) for each source and, with ``save_video``,
+    ``out_dir/<stem>.mp4``; each appears whole or not at all. Two sources of one stem get ``stem`` and
+    ``stem_2``. Where one of several sources cannot be used, the others are still done before the error is
+    raised. Ctrl-C ends a camera or stream and keeps what it gave.
+
+    Args:
+        sources: videos, image folders, globs, camera indices, URLs.
+        out_dir: made if missing.
+        format: ``posetrack18|posetrack17|coco|csv|parquet``.
+        min_draw_score: joints with a lower score are not drawn.
+        quiet: no progress on standard error.
+        estimator: a ready one; otherwise ``PoseEstimator(**options)``.
+
+    Returns:
+        One summary for each source, in order.
+
+    Raises:
+        InputError: a source, an option or the output folder cannot be used.
+    """
+    suffix = format_suffix(format)
+    inputs = expand_sources([str(source) for source in sources])
+    folder = Path(out_dir)
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, a folder for the results is needed")
+    if estimator is None:
+        estimator = PoseEstimator(**options)
+    elif options:
+        raise InputError(f"options {', '.join(options)} have no effect on a ready estimator")
+    summaries: list[EstimateSummary] = []
+    failures: list[InputError] = []
+    for source, stem in zip(inputs, unique_stems(inputs), strict=True):
+        try:
+            target = folder / f"{stem}{suffix}"
+            video = folder / f"{stem}.mp4" if save_video else None
+            done = _estimate_one(estimator, source, target, video, format, min_draw_score, quiet)
+        except InputError as error:
+            if len(inputs) == 1:
+                raise
+            failures.append(error)
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        summaries.append(done)
+    if failures:
+        count = f"{len(failures)} of {len(inputs)}"
+        raise InputError(f"{count} sources failed, the others are done: {failures[0]}")
+    return summaries
+
+
+def unique_stems(sources: Sequence[str]) -> list[str]:
+    """Names for the results of sources: their own stems, numbered where two are alike (in any case)."""
+    stems: list[str] = []
+    taken: set[str] = set()
+    for source in sources:
+        name = find_source(source).name
+        stem, number = name, 1
+        while stem.lower() in taken:
+            number += 1
+            stem = f"{name}_{number}"
+        taken.add(stem.lower())
+        stems.append(stem)
+    return stems
+
+
+def _estimate_one(
+    estimator: PoseEstimator,
+    source: str,
+    target: Path,
+    video: Path | None,
+    format: str,
+    min_draw_score: float,
+    quiet: bool,
+) -> EstimateSummary:
+    live = find_source(source).kind in ("camera", "stream")
+    began = time.monotonic()
+    frames: list[FramePoses] = []
+    with _interruptible(live) as interrupted, estimator.stream(source, stop=interrupted.is_set) as stream:
+        shown = progress.track(stream, stream.name, total=stream.num_frames, unit="frames", quiet=quiet)
+        if video is None:
+            frames.extend(shown)
+        else:
+            with VideoWriter(video, stream.fps, (stream.height, stream.width)) as writer:
+                for poses in shown:
+                    frames.append(poses)
+                    writer.write(_draw(stream, poses, estimator, min_draw_score), poses.time)
+        seconds = time.monotonic() - began
+        save_poses(stream.result(frames), target, format)
+    return EstimateSummary(
+        source=source,
+        output=str(target),
+        video=str(video) if video is not None else None,
+        frames=len(frames),
+        people=sum(map(len, frames)),
+        tracks=len({int(i) for poses in frames for i in poses.track_ids}),
+        skipped=stream.skipped,
+        seconds=round(seconds, 3),
+        fps=round(len(frames) / max(seconds, 1e-9), 2),
+        interrupted=interrupted.is_set(),
+    )
+
+
+def _draw(stream: PoseStream, poses: FramePoses, estimator: PoseEstimator, min_score: float) -> Any:
+    assert stream.image is not None
+    return draw_poses(stream.image, poses, estimator.skeleton, min_score=min_score)
+
+
+@contextmanager
+def _interruptible(live: bool) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, for live sources; the second one interrupts as usual."""
+    event = threading.Event()
+    if not live or threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def ask(number: int, frame: Any) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+        print("stopping: the poses so far are being written; Ctrl-C again to give up", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield event
+    finally:
+        signal.signal(signal.SIGINT, before)

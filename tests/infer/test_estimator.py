@@ -1,0 +1,260 @@
+"""The whole chain from frames to keypoints, against a scene whose truth is known."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from dots import SIZE, DotModel, box_at, dots_at, picture, write_scene
+
+from vidpose.errors import InputError
+from vidpose.infer.crops import make_windows, split_track
+from vidpose.infer.detect import Detection
+from vidpose.infer.estimator import MAX_GROUP, PoseEstimator
+from vidpose.models.factory import create_model, save_model
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory):
+    """Twelve frames with two people."""
+    folder = tmp_path_factory.mktemp("scene")
+    write_scene(folder, 12, people=2)
+    return folder
+
+
+def estimator(scene=None, model=None, **options) -> PoseEstimator:
+    options = {"device": "cpu", "precision": "fp32", **options}
+    options.setdefault("detector", scene / "boxes.json" if scene is not None else "full-frame")
+    return PoseEstimator(model or DotModel(), **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"hold": 4, "hold_iou": 0.6}, {"flip_test": True}, {"batch_size": 1}]
+)
+def test_coordinates_are_exact_to_a_fraction_of_a_pixel(scene, options):
+    """One heatmap pixel is 4.6 image pixels here: any half pixel or wrong frame would show."""
+    result = estimator(scene, **options)(scene / "scene")
+    assert [frame.index for frame in result] == list(range(12))
+    assert (result.width, result.height) == (SIZE[1], SIZE[0])
+    for t, frame in enumerate(result):
+        assert frame.track_ids.tolist() == [0, 1]
+        for person in range(2):
+            np.testing.assert_allclose(frame.keypoints[person, :3], dots_at(t, person), atol=0.25)
+            past, future = max(t - 2, 0), min(t + 2, 11)
+            np.testing.assert_allclose(frame.keypoints[person, 3], dots_at(past, person)[0], atol=0.25)
+            np.testing.assert_allclose(frame.keypoints[person, 4], dots_at(future, person)[0], atol=0.25)
+        assert (frame.scores[:, :5] > 0.8 * 0.9).all() and (frame.scores[:, :5] <= 0.9 + 1e-6).all()
+        assert (frame.scores[:, 5:] == 0).all()
+        np.testing.assert_allclose(frame.box_scores, 0.9)
+        np.testing.assert_allclose(frame.boxes, [box_at(t, 0), box_at(t, 1)], atol=1e-3)
+
+
+def test_sharing_a_crop_sends_each_frame_through_the_backbone_once(scene):
+    alone, shared = estimator(scene), estimator(scene, hold=4, hold_iou=0.6)
+    alone(scene / "scene")
+    shared(scene / "scene")
+    # Two people: 12 key frames of 5 frames less 3 + 3 repeated at the borders; three strips of 6, 8, 6 frames.
+    assert alone.runner.frames_extracted == 2 * (12 * 5 - 6)
+    assert shared.runner.frames_extracted == 2 * (6 + 8 + 6)
+    strict = estimator(scene, hold=4, hold_iou=0.999)
+    strict(scene / "scene")
+    assert strict.runner.frames_extracted == alone.runner.frames_extracted
+
+
+@pytest.mark.parametrize("tracker", ["bytetrack", "none"])
+@pytest.mark.parametrize("hold", [1, 3])
+def test_frames_come_in_order_and_few_are_held(tmp_path, tracker, hold):
+    """120 frames, of which never more wait than look-ahead, clip and batch need."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    image = picture(0)
+    for t in range(120):
+        cv2.imwrite(str(folder / f"{t}.png"), image)
+    with estimator(tracker=tracker, hold=hold).stream(folder) as stream:
+        most, indices = 0, []
+        for frame in stream:
+            indices.append(frame.index)
+            most = max(most, stream.frames_held)
+            assert stream.image is not None and stream.image.shape == (*SIZE, 3)
+    assert indices == list(range(120))
+    assert most <= 12 + 2 * 2 + MAX_GROUP + 4
+    assert stream.frames_held <= 5
+
+
+def test_it_is_lazy(scene):
+    """Asking for one frame reads only as far as look-ahead and batch need."""
+    stream = estimator(scene, look_ahead=0, batch_size=1).stream(scene / "scene")
+    first = next(stream)
+    assert first.index == 0 and stream.frames_held <= 8
+    stream.close()
+    assert list(stream) == []
+
+
+def test_missed_people_are_filled_in_and_marked(tmp_path):
+    images = write_scene(tmp_path, 14, skip=(6, 7, 8))
+    result = estimator(tmp_path)(images)
+    for t, frame in enumerate(result):
+        assert frame.track_ids.tolist() == [0]
+        np.testing.assert_allclose(frame.keypoints[0, :3], dots_at(t), atol=0.25)
+        assert (frame.box_scores[0] < 0.5) == (t in (6, 7, 8))
+
+
+def test_frames_without_people_are_there(tmp_path):
+    images = write_scene(tmp_path, 5, skip=(0, 1, 2, 3, 4))
+    result = estimator(
+        images.parent, detector=lambda images, keys: [Detection(np.zeros((0, 4)), np.zeros(0))] * len(images)
+    )(images)
+    assert [len(frame) for frame in result] == [0] * 5
+    assert result.frames[0].keypoints.shape == (0, 15, 2)
+
+
+def test_damaged_frames_are_counted_and_the_others_keep_their_numbers(scene, tmp_path):
+    folder = tmp_path / "scene"
+    folder.mkdir()
+    for t in range(8):
+        (folder / f"{t:06d}.png").write_bytes((scene / "scene" / f"{t:06d}.png").read_bytes())
+    (folder / "000003.png").write_bytes(b"broken")
+    result = estimator(scene)(folder)
+    assert [frame.index for frame in result] == [0, 1, 2, 4, 5, 6, 7]
+    assert result.info["skipped"] == 1 and "000003.png" in result.info["reports"][0]
+    for frame in result:
+        np.testing.assert_allclose(frame.keypoints[0, :3], dots_at(frame.index), atol=0.25)
+
+
+def test_pictures_of_different_sizes(tmp_path):
+    cv2.imwrite(str(tmp_path / "0.png"), picture(0))
+    cv2.imwrite(str(tmp_path / "1.png"), picture(0)[:150, :100])
+    cv2.imwrite(str(tmp_path / "2.png"), picture(0))
+    result = estimator(tracker="none")(tmp_path)
+    assert [frame.boxes.tolist() for frame in result] == [
+        [[0, 0, 319, 199]],
+        [[0, 0, 99, 149]],
+        [[0, 0, 319, 199]],
+    ]
+
+
+def test_single_frame_models(scene):
+    result = estimator(scene, DotModel(num_frames=1, kind="image"))(scene / "scene")
+    for t, frame in enumerate(result):
+        np.testing.assert_allclose(frame.keypoints[0, :3], dots_at(t), atol=0.25)
+        np.testing.assert_allclose(frame.keypoints[0, 3], dots_at(t)[0], atol=0.25)
+
+
+def test_smoothing_is_off_by_default_and_on_by_request(scene):
+    plain = estimator(scene)(scene / "scene")
+    smooth = estimator(scene, smooth=True)(scene / "scene")
+    assert plain.info["smooth"] is False and smooth.info["smooth"] is True
+    assert np.abs(plain.frames[6].keypoints - smooth.frames[6].keypoints).max() > 0
+
+
+def test_stopping_keeps_every_frame_read_so_far(scene):
+    asked = itertools.count()
+    with estimator(scene).stream(scene / "scene", stop=lambda: next(asked) >= 7) as stream:
+        frames = list(stream)
+    assert [frame.index for frame in frames] == list(range(7))
+
+
+def test_coco_joints_become_posetracks(scene):
+    """Nose and shoulders of a COCO model give head_bottom and head_top by the documented formula."""
+    model = DotModel(num_joints=17)
+    from vidpose.skeletons import COCO17
+
+    model.skeleton = COCO17
+    result = estimator(scene, model)(scene / "scene")
+    assert result.skeleton.name == "posetrack15" and "approximated" in result.info["joints"]
+    frame = result.frames[5]
+    assert frame.keypoints.shape == (2, 15, 2)
+    np.testing.assert_allclose(frame.keypoints[0, 0], dots_at(5)[0], atol=0.25)
+    assert (frame.scores[:, 1:3] == 0).all()  # this model sees no shoulders
+
+
+@pytest.mark.parametrize("name", ["tdmi", "hrnet"])
+def test_real_models_run_and_bfloat16_is_close(scene, tmp_path, name):
+    torch.manual_seed(0)
+    model = create_model(name, backbone="hrnet_w8_small", input_size=(64, 64))
+    with torch.no_grad():
+        for parameter in model.head.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_model(model, tmp_path / "model.safetensors")
+    weights = tmp_path / "model.safetensors"
+    exact = estimator(scene, name, weights=weights, decoder="plain")(scene / "scene")
+    rough = estimator(scene, name, weights=weights, decoder="plain", precision="bf16")(scene / "scene")
+    assert exact.info["weights"] == str(weights) and rough.info["precision"] == "bf16"
+    a, b = (np.stack([frame.keypoints for frame in r]) for r in (exact, rough))
+    assert np.isfinite(a).all()
+    assert (np.linalg.norm(a - b, axis=-1) < 1).mean() > 0.8
+    shared = estimator(scene, name, weights=weights, decoder="plain", batch_size=3)(scene / "scene")
+    np.testing.assert_allclose(np.stack([f.keypoints for f in shared]), a, atol=0.5)
+
+
+def test_a_real_clip(shared_dir):
+    if shared_dir is None:
+        pytest.skip("no real clips beside the project")
+    result = estimator()(shared_dir / "clips" / "street.mp4")
+    assert len(result) == 5 and (result.width, result.height) == (960, 540)
+    assert [len(frame) for frame in result] == [1] * 5
+
+
+def test_boxes_of_another_video_are_told(scene, tmp_path):
+    (tmp_path / "boxes.json").write_text(
+        json.dumps([{"image_name": "other.png", "bbox": [1, 2, 30, 40], "score": 1}])
+    )
+    with pytest.raises(InputError, match="none of its boxes"):
+        estimator(tmp_path)(scene / "scene")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"decoder": "argmax"}, "dark"),
+        ({"device": "tpu"}, "cpu"),
+        ({"precision": "int8"}, "bf16"),
+        ({"precision": "fp16"}, "GPU"),
+        ({"tracker": "sort"}, "bytetrack"),
+        ({"detector": "yolo"}, "rtdetr"),
+        ({"batch_size": 0}, "at least 1"),
+        ({"hold": 99}, "at most"),
+        ({"padding": 0.0}, "1.25"),
+        ({"min_box_score": 2.0, "detector": "full-frame"}, "0 to 1"),
+        ({"smooth": {"min_cutoff": 0.0}}, "min_cutoff"),
+    ],
+)
+def test_wrong_options_are_told_at_once(options, said):
+    with pytest.raises(InputError, match=said):
+        estimator(**options)
+
+
+def test_wrong_models_and_weights_are_told(tmp_path):
+    with pytest.raises(InputError, match="tdmi"):
+        PoseEstimator("tdm", detector="full-frame")
+    model = create_model("hrnet", backbone="hrnet_w8_small", input_size=(64, 64))
+    save_model(model, tmp_path / "m.safetensors")
+    with pytest.raises(InputError, match="holds a hrnet"):
+        PoseEstimator("tdmi", weights=tmp_path / "m.safetensors", detector="full-frame")
+    with pytest.raises(InputError, match="no such file"):
+        PoseEstimator("tdmi", weights=tmp_path / "none.safetensors", detector="full-frame")
+    with pytest.raises(InputError, match="no default weights"):
+        PoseEstimator("simple_baseline", detector="full-frame")
+    with pytest.raises(InputError, match="no such file"):
+        estimator().stream(tmp_path / "none.mp4")
+    nameless = DotModel(num_joints=9)
+    with pytest.raises(InputError, match="9 joints"):
+        estimator(model=nameless)
+
+
+def test_windows_are_clamped_and_shared():
+    needed, windows = make_windows([0, 1, 9], 5, 0, 9)
+    assert needed == [0, 1, 2, 3, 7, 8, 9]
+    assert np.array(needed)[windows].tolist() == [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [7, 8, 9, 9, 9]]
+
+
+def test_tracks_are_cut_where_the_person_has_moved_away():
+    still = np.tile([0.0, 0.0, 50.0, 100.0], (6, 1))
+    assert split_track(still, 0.9) == [(0, 6)]
+    moving = still + np.arange(6)[:, None] * np.array([20.0, 0, 20.0, 0])
+    parts = split_track(moving, 0.9)
+    assert [i for a, b in parts for i in range(a, b)] == list(range(6)) and len(parts) > 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidpose.skeletons import POSETRACK15, POSETRACK18
+from vidpose.skeletons import POSETRACK15, POSETRACK17, POSETRACK18
 
 # Joints of a standing person in a box of 1 x 1.
 _POSE = {
@@ -100,3 +100,38 @@ def _annotation(
         "bbox": [x, y, w, h], "bbox_head": [x + 0.35 * w, y, 0.3 * w, 0.22 * h], "keypoints": keypoints,
         "scores": [], "iscrowd": False, "num_keypoints": 15,
     }  # fmt: skip
+
+
+def as_posetrack17(content: dict) -> dict:
+    """A PoseTrack18 file's content in PoseTrack17's layout, which has no person boxes."""
+    frames = []
+    for image in content["images"]:
+        people = []
+        for person in content["annotations"]:
+            if person["image_id"] != image["id"]:
+                continue
+            x, y, w, h = person["bbox_head"]
+            points = []
+            for k, joint in enumerate(POSETRACK17.joints):
+                at = 3 * POSETRACK18.index[joint]
+                x_joint, y_joint, seen = person["keypoints"][at : at + 3]
+                if (x_joint, y_joint, seen) != (0, 0, 0):
+                    points.append({"id": [k], "x": [x_joint], "y": [y_joint], "is_visible": [seen]})
+            people.append(
+                {
+                    "x1": [x], "y1": [y], "x2": [x + w], "y2": [y + h], "track_id": [person["track_id"]],
+                    "annopoints": [{"point": points}] if points else [],
+                }
+            )  # fmt: skip
+        regions = zip(image["ignore_regions_x"], image["ignore_regions_y"], strict=True)
+        frames.append(
+            {
+                "image": [{"name": image["file_name"]}], "imgnum": [len(frames) + 1],
+                "is_labeled": [int(image["is_labeled"])], "annorect": people,
+                "ignore_regions": [
+                    {"point": [{"x": [x], "y": [y]} for x, y in zip(*region, strict=True)]}
+                    for region in regions
+                ],
+            }
+        )  # fmt: skip
+    return {"annolist": frames}

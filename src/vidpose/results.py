@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -63,9 +63,10 @@ class FramePoses:
 class VideoPoses:
     """The poses of a whole video, with what is needed to write and draw them."""
 
-    frames: list[FramePoses]
+    frames: Sequence[FramePoses]
     skeleton: Skeleton = POSETRACK15
     source: str = ""
+    """The video as its user called it."""
     width: int = 0
     """Pixels, as displayed."""
     height: int = 0

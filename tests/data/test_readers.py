@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from tiny_posetrack import make_posetrack
+from tiny_posetrack import as_posetrack17, make_posetrack
 from vidpose.data.check import check_dataset, describe_dataset
 from vidpose.data.readers import list_splits, read_boxes, read_posetrack
 from vidpose.errors import InputError
@@ -137,8 +141,38 @@ def test_missing_folders_say_where_was_looked(tmp_path: Path) -> None:
         read_posetrack(tmp_path / "nowhere", "train")
     with pytest.raises(InputError, match="looked in posetrack_data/annotations/train"):
         read_posetrack(tmp_path, "train")
-    with pytest.raises(InputError, match="17"):
-        read_posetrack(tmp_path, "train", "17")
+    with pytest.raises(InputError, match="version '19' is unknown; known: 17, 18, 21"):
+        read_posetrack(tmp_path, "train", "19")
+
+
+def test_posetrack17_tells_the_same(tiny: Path, tmp_path: Path) -> None:
+    def hide(content: dict) -> None:
+        content["annotations"][0]["keypoints"][2] = 0
+        content["annotations"][1]["keypoints"][:3] = [0, 0, 0]
+        content["images"][0] |= {"ignore_regions_x": [[1, 9, 9]], "ignore_regions_y": [[2, 2, 8]]}
+
+    new = edited(tiny, tmp_path / "18", hide)
+    old = edited(tiny, tmp_path / "17", lambda content: None)
+    for root in (new, old):
+        (root / "images").symlink_to(tiny / "images")
+    file = "annotations/train/000001_mpii_test.json"
+    (old / file).write_text(json.dumps(as_posetrack17(json.loads((new / file).read_text()))))
+    one, two = read_posetrack(new, "train").videos[0], read_posetrack(old, "train", "17").videos[0]
+    assert len(one.frames) == len(two.frames) and one.name == two.name
+    for a, b in zip(one.frames, two.frames, strict=True):
+        assert (a.path.name, a.size, a.is_labeled) == (b.path.name, b.size, b.is_labeled)
+        assert [r.tolist() for r in a.ignore_regions] == [r.tolist() for r in b.ignore_regions]
+        for p, q in zip(a.people, b.people, strict=True):
+            np.testing.assert_array_equal(p.keypoints, q.keypoints)
+            np.testing.assert_array_equal(p.visible, q.visible)
+            np.testing.assert_allclose(p.head_box_xyxy, q.head_box_xyxy)
+            assert p.track_id == q.track_id
+            # the box, which the layout lacks: 1.3 times the joints' extent, cut to the picture
+            points = p.keypoints[p.keypoints[:, 2] > 0, :2].astype(float)
+            low, high = points.min(axis=0), points.max(axis=0)
+            wanted = [*(low - 0.15 * (high - low)), *(high + 0.15 * (high - low))]
+            np.testing.assert_allclose(q.box_xyxy, np.clip(wanted, 0, [96, 64, 96, 64]), atol=1.01)
+    assert not check_dataset(old).problems
 
 
 def test_detected_boxes(tiny: Path, tmp_path: Path) -> None:
@@ -163,17 +197,127 @@ def test_detected_boxes(tiny: Path, tmp_path: Path) -> None:
 
 def test_check_lists_every_fault(tiny: Path, tmp_path: Path) -> None:
     def break_it(content: dict) -> None:
-        content["annotations"][2]["keypoints"] = [1.0] * 42
-        content["annotations"][5]["keypoints"][1] = float("nan")
+        annotations, images = content["annotations"], content["images"]
+        annotations[2]["keypoints"] = [1.0] * 42
+        annotations[5]["keypoints"][1] = float("nan")
+        annotations[5]["bbox"] = [1, 2, 3]
+        annotations[7]["track_id"] = annotations[6]["track_id"]
+        annotations[1]["image_id"] = 5
+        annotations[4]["id"] = annotations[3]["id"]
+        images[2]["id"] = images[0]["id"]
 
     report = check_dataset(edited(tiny, tmp_path, break_it))
-    assert [("42 numbers" in p, "NaN" in p) for p in report.problems[:2]] == [(True, False), (False, True)]
+    wanted = (
+        "images[2]: id",
+        "42 numbers",
+        "NaN",
+        "bbox has 3",
+        "track_id",
+        "image_id 5 is not",
+        "is used twice",
+    )
+    for words in wanted:
+        assert any(words in problem for problem in report.problems), words
+    file = str(tmp_path / "annotations" / "train" / "000001_mpii_test.json")
+    assert all(problem.startswith(file) and "\n" not in problem for problem in report.problems)
+    assert f"{len(report.problems)} problems" in str(report)
+
+
+def test_check_of_a_whole_data_set(tiny: Path) -> None:
     whole = check_dataset(tiny)
     assert not whole.problems and whole.splits["train"].people == 16
     json.dumps(whole.to_dict(), allow_nan=False)
     assert "nothing wrong" in str(whole)
-    no_images = check_dataset(edited(tiny, tmp_path, lambda content: None))
-    assert no_images.splits["train"].images_missing == 6 and "images are missing" in no_images.problems[0]
+
+
+def test_check_tells_what_would_be_left_out(tiny: Path, tmp_path: Path) -> None:
+    def odd(content: dict) -> None:
+        content["annotations"][0]["bbox"] = [200, 10, 30, 40]
+        content["annotations"][1]["bbox"] = [10, 10, 0, 40]
+        content["images"][2]["is_labeled"] = False
+
+    report = check_dataset(edited(tiny, tmp_path, odd))
+    for words in ("lies outside the 96x64 picture", "bbox is empty", "2 people are annotated although"):
+        assert sum(words in problem for problem in report.problems) == 1, words
+
+
+def test_check_looks_at_the_images(tiny: Path, tmp_path: Path) -> None:
+    root = edited(tiny, tmp_path, lambda content: None)
+    report = check_dataset(root)
+    assert report.splits["train"].images_missing == 6 and "6 of 6 images are missing" in report.problems[0]
+    shutil.copytree(tiny / "images", root / "images")
+    images = sorted((root / "images" / "train" / "000001_mpii_test").glob("*.jpg"))
+    assert not check_dataset(root).problems
+    images[3].write_bytes(b"")
+    cv2.imwrite(str(images[0]), np.zeros((32, 48, 3), dtype=np.uint8))
+    empty, size = check_dataset(root).problems
+    assert "1 of 6 images are empty" in empty and "is 48x32" in size and "says 96x64" in size
+    images[0].write_bytes(b"not an image")
+    assert any("cannot be decoded" in problem for problem in check_dataset(root).problems)
+
+
+@pytest.mark.parametrize("text", ["{broken", "[]", "3", "", "{}", '{"images": 3}', '{"annolist": []}'])
+def test_check_goes_on_after_a_broken_file(tiny: Path, tmp_path: Path, text: str) -> None:
+    root = edited(tiny, tmp_path, lambda content: None)
+    (root / "images").symlink_to(tiny / "images")
+    (root / "annotations" / "train" / "000000_bad.json").write_text(text)
+    report = check_dataset(root)
+    assert len(report.problems) == 1 and "000000_bad.json" in report.problems[0]
+    assert report.splits["train"].videos == 1
+    with pytest.raises(InputError, match=r"000000_bad\.json"):
+        describe_dataset(root)
+
+
+def test_folders_without_annotations_are_told(tmp_path: Path) -> None:
+    for run in (check_dataset, describe_dataset):
+        with pytest.raises(InputError, match="no annotations found"):
+            run(tmp_path)
+        with pytest.raises(InputError, match="no such folder"):
+            run(tmp_path / "nowhere")
+
+
+def test_a_merged_file_is_a_split(tiny: Path, tmp_path: Path) -> None:
+    parts = [json.loads(file.read_text()) for file in sorted((tiny / "annotations" / "val").glob("*.json"))]
+    merged = {key: [entry for part in parts for entry in part[key]] for key in ("images", "annotations")}
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "val.json").write_text(json.dumps(merged))
+    (tmp_path / "images").symlink_to(tiny / "images")
+    report = check_dataset(tmp_path)
+    assert not report.problems and report.splits["val"].videos == 2
+
+
+json_values = st.one_of(
+    st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.floats(), st.text(max_size=5),
+    st.lists(st.integers(-5, 5), max_size=3), st.just([[1, 2]]), st.just({}),
+)  # fmt: skip
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), json_values)
+def test_no_annotation_file_gives_a_traceback(tiny: Path, tmp_path: Path, draw: st.DataObject, value) -> None:
+    def spoil(content: dict) -> None:
+        place: dict | list = content
+        while True:  # any value at any depth
+            keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+            key = draw.draw(st.sampled_from(keys))
+            inner = place[key]
+            if not isinstance(inner, (dict, list)) or not inner or draw.draw(st.booleans()):
+                place[key] = value
+                return
+            place = inner
+
+    def spoil_17(content: dict) -> None:
+        old = as_posetrack17(content)
+        content.clear()
+        content |= old
+        spoil(content)
+
+    root = edited(tiny, tmp_path, draw.draw(st.sampled_from([spoil, spoil_17])))
+    for run in (check_dataset, describe_dataset, lambda folder: read_posetrack(folder, "train")):
+        try:
+            run(root)
+        except InputError as error:
+            assert "\n" not in str(error)
 
 
 def test_description_counts(tiny: Path) -> None:

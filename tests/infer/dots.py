@@ -1,7 +1,7 @@
 """A scene whose truth is known exactly, and a "model" that sees it: coloured dots as joints.
 
-Joint 0 is the red dot of the key frame, joint 1 the green one, joint 2 the blue one; joint 3 is the red dot of
-the clip's first frame, joint 4 that of its last: they tell which frames a clip was made of.
+Joint 0 is the red dot of the key frame, joint 1 the green one, joint 2 the blue one; joint 3 is the red dot
+of the clip's first frame, joint 4 that of its last: they tell which frames a clip was made of.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ def estimator(scene=None, model=None, **options) -> PoseEstimator:
 )
 def test_coordinates_are_exact_to_a_fraction_of_a_pixel(scene, options):
     """One heatmap pixel is 4.6 image pixels here: any half pixel or wrong frame would show."""
+    seen = 3 if "flip_test" in options else 5  # joints 3 and 4 are a left and a right one that are not alike
     result = estimator(scene, **options)(scene / "scene")
     assert [frame.index for frame in result] == list(range(12))
     assert (result.width, result.height) == (SIZE[1], SIZE[0])
@@ -44,10 +45,12 @@ def test_coordinates_are_exact_to_a_fraction_of_a_pixel(scene, options):
         assert frame.track_ids.tolist() == [0, 1]
         for person in range(2):
             np.testing.assert_allclose(frame.keypoints[person, :3], dots_at(t, person), atol=0.25)
+            if seen == 3:
+                continue
             past, future = max(t - 2, 0), min(t + 2, 11)
             np.testing.assert_allclose(frame.keypoints[person, 3], dots_at(past, person)[0], atol=0.25)
             np.testing.assert_allclose(frame.keypoints[person, 4], dots_at(future, person)[0], atol=0.25)
-        assert (frame.scores[:, :5] > 0.8 * 0.9).all() and (frame.scores[:, :5] <= 0.9 + 1e-6).all()
+        assert (frame.scores[:, :seen] > 0.8 * 0.9).all() and (frame.scores <= 0.9 + 1e-6).all()
         assert (frame.scores[:, 5:] == 0).all()
         np.testing.assert_allclose(frame.box_scores, 0.9)
         np.testing.assert_allclose(frame.boxes, [box_at(t, 0), box_at(t, 1)], atol=1e-3)
@@ -57,7 +60,7 @@ def test_sharing_a_crop_sends_each_frame_through_the_backbone_once(scene):
     alone, shared = estimator(scene), estimator(scene, hold=4, hold_iou=0.6)
     alone(scene / "scene")
     shared(scene / "scene")
-    # Two people: 12 key frames of 5 frames less 3 + 3 repeated at the borders; three strips of 6, 8, 6 frames.
+    # Two people: 12 key frames of 5 frames less 3 + 3 repeated at the borders; strips of 6, 8 and 6 frames.
     assert alone.runner.frames_extracted == 2 * (12 * 5 - 6)
     assert shared.runner.frames_extracted == 2 * (6 + 8 + 6)
     strict = estimator(scene, hold=4, hold_iou=0.999)
@@ -221,6 +224,7 @@ def test_boxes_of_another_video_are_told(scene, tmp_path):
         ({"padding": 0.0}, "1.25"),
         ({"min_box_score": 2.0, "detector": "full-frame"}, "0 to 1"),
         ({"smooth": {"min_cutoff": 0.0}}, "min_cutoff"),
+        ({"smooth": True, "tracker": "none"}, "identities"),
     ],
 )
 def test_wrong_options_are_told_at_once(options, said):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 from pathlib import Path
@@ -568,3 +569,56 @@ def test_a_folder_with_one_checkpoint_is_read_and_with_two_is_refused(hrnet17, t
     saved(tmp_path / "b.pth", hrnet17)
     with pytest.raises(InputError, match="2 checkpoints"):
         load_weights(hrnet_model(), tmp_path)
+
+
+DAMAGE = {
+    "gone": lambda v: None,
+    "cut": lambda v: v[: len(v) // 2],
+    "flat": lambda v: v.flatten(),
+    "scalar": lambda v: v.sum(),
+    "object": lambda v: {"not": "a tensor"},
+}
+
+
+KINDS = [*COCO_CONTAINERS, *POSETRACK_CONTAINERS, "ours", "training", "resnet"]
+
+
+# Every damage to the plain format, and every other format with one of them in turn.
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    [*(("flat", damage) for damage in DAMAGE), *zip(KINDS[1:], [*DAMAGE] * len(KINDS), strict=False)],
+)
+def test_damaged_tensors_of_every_format_are_one_clear_line(kind, damage, hrnet17, tmp_path):
+    state = dict(hrnet17)
+    model, first, last = hrnet_model(), "stage2.0.branches.0.0.conv1.weight", "final_layer.weight"
+    if kind == "resnet":
+        state, model, first = random_state(resnet_shapes(4, 17)), simple_baseline(17), "layer3.0.conv1.weight"
+    elif kind in ("ours", "training"):
+        state = model.state_dict()
+        first, last = f"backbone.{first}", f"head.{last}"
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for key in (first, last):
+        broken = {**state, key: DAMAGE[damage](state[key])}
+        broken = {k: v for k, v in broken.items() if v is not None}
+        if kind in COCO_CONTAINERS:
+            value = COCO_CONTAINERS[kind][1](broken)
+        elif kind in POSETRACK_CONTAINERS:
+            prefix, extra = POSETRACK_CONTAINERS[kind]
+            value = {**prefixed(broken, prefix), extra: torch.ones(2), "deform_conv1.weight": torch.ones(2)}
+        elif kind == "training":
+            value = {"state_dict": prefixed(broken, "model."), "pytorch-lightning_version": "2.4.0"}
+        else:
+            value = broken
+        path = saved(tmp_path / "w.pth", value)
+        if kind == "ours" and damage != "object":
+            description = json.dumps({"format": 1, "config": model.config, "card": {}})
+            path = tmp_path / "w.safetensors"
+            tensors = {k: v.clone().contiguous() for k, v in value.items()}
+            save_file(tensors, path, metadata={"vidpose": description})
+            with pytest.raises(InputError) as error:
+                load_model(path)
+            assert_one_line(error, str(path))
+        with pytest.raises(InputError) as error:
+            load_weights(model, path)
+        assert_one_line(error, str(path))
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

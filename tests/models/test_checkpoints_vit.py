@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 
 import pytest
@@ -274,3 +275,35 @@ def test_create_model_takes_a_folder_as_pretrained(frames, tmp_path):
     theirs = heatmaps(source, frames)
     torch.testing.assert_close(model(frames).heatmaps[:, 3:], theirs[:, 5:], atol=1e-5, rtol=1e-5)
     assert "pretrained" not in model.config
+
+
+def damaged(state: dict[str, Tensor], seed: int) -> dict[str, Tensor]:
+    """A state dict as a careless conversion leaves it: tensors gone, cut, flat, renamed."""
+    draw = random.Random(seed)
+    out = {}
+    for key, value in state.items():
+        fate = draw.choice(["kept"] * 6 + ["gone", "cut", "flat", "scalar", "renamed"])
+        if fate == "gone":
+            continue
+        if value.dim() and fate in ("cut", "flat", "scalar"):
+            value = {"cut": value[: len(value) // 2], "flat": value.flatten(), "scalar": value.sum()}[fate]
+        out[key.replace("weight", "weights", 1) if fate == "renamed" else key] = value
+    return out
+
+
+@pytest.mark.parametrize("index", [None, 1])
+@pytest.mark.parametrize("experts", [1, 6])
+@pytest.mark.parametrize("kind", ["hugging face", *FORMATS])
+def test_damaged_tensors_are_one_clear_line(kind, experts, index, tmp_path):
+    state = source_model(experts=experts).state_dict()
+    packed = {"state_dict": state} if kind == "hugging face" else FORMATS[kind](state)
+    model = vitpose()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for seed in range(6):
+        path = tmp_path / f"{seed}.pth"
+        torch.save({**packed, "state_dict": damaged(packed["state_dict"], seed)}, path)
+        with pytest.raises(InputError) as error:
+            load_weights(model, path, dataset_index=index)
+        message = str(error.value)
+        assert str(path) in message and "\n" not in message and len(message) < 700, message
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vidpose.errors import InputError
-from vidpose.models.counting import MULTIPLY_ADDS, meta_model, model_table, multiply_adds
+from vidpose.models.counting import meta_model, multiply_adds
 from vidpose.models.factory import (
     MODELS,
     create_model,
@@ -190,35 +190,3 @@ def test_video_models_count_every_frame():
     for frames in (3, 5):
         model = meta_model("tdmi", **common, num_frames=frames)
         assert multiply_adds(model) > frames * (one - 8 * 15 * 16 * 16)
-
-
-def test_table_of_methods():
-    rows = model_table("hrnet")
-    assert json.loads(json.dumps(rows)) == rows
-    assert [row["backbone"] for row in rows] == ["hrnet_w48", "hrnet_w32", "hrnet_w16_small"]
-    first = rows[0]
-    assert (first["name"], first["kind"], first["input_size"], first["frames"]) == (
-        "hrnet",
-        "image",
-        [384, 288],
-        1,
-    )
-    assert first["params_trainable"] == 48 * 15 + 15
-    assert first["params_total"] - first["params_trainable"] == 63_594_912
-    assert first["gmacs"] == first["macs"] / 2**30 and first["gmacs_convention"] == MULTIPLY_ADDS
-    assert first["paper"]["posetrack17"] == 77.3
-    assert set(first["paper"]) == {
-        "params", "gflops", "gflops_convention", "posetrack17", "posetrack18", "posetrack21"
-    }  # fmt: skip
-
-
-def test_tdmi_has_the_published_size():
-    (row,) = model_table("tdmi")
-    assert row["params_trainable"] == pytest.approx(row["paper"]["params"] * 1e6, rel=0.05)
-    assert row["gmacs"] == pytest.approx(row["paper"]["gflops"], rel=0.05)
-    assert (row["frames"], row["kind"]) == (5, "video")
-
-
-def test_table_of_an_unknown_model():
-    with pytest.raises(InputError, match="known"):
-        model_table("nobody")

@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, prepare_clips
+from vidpose.data.readers import read_posetrack
+from vidpose.data.synthesis import synthesize
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
 from vidpose.models.factory import create_model, load_model, save_model
@@ -106,17 +109,42 @@ def test_gradients_reach_every_parameter_by_its_own_loss(name):
     torch.testing.assert_close(losses["total"], total)
 
 
-@pytest.mark.parametrize("estimator", ["club", "kl", "released"])
-def test_objective_starts_as_an_auxiliary_loss(estimator):
-    model = tiny(estimator=estimator).train()
-    model.head.heatmaps.weight.data.mul_(0.01)  # as initialised
-    clips, targets, weights = draw(model, batch=4)
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    """Eight augmented clips of synthetic people at the size of the small recipe: clips, targets, weights."""
+    root = tmp_path_factory.mktemp("people")
+    synthesize(root, videos=2, frames=5, seed=0, split="val", size=(180, 320), quiet=True)
+    data = read_posetrack(root, "val")
+    samples = ground_truth_samples(data)[::4][:8]
+    sizes = {"num_frames": 5, "input_size": (128, 96), "heatmap_size": (32, 24)}
+    clips = ClipDataset(data, samples, **sizes, augment="uniform")
+    batch = collate_clips([clips[i] for i in range(len(clips))])
+    points, weights = batch["points"][:, 2], batch["weights"][:, 2]
+    return prepare_clips(batch["clips"]), gaussian_heatmaps(points, weights, (32, 24), 2.0), weights
+
+
+# What public code computes averages over positions, so that its gradient falls with the size of the map and
+# depends on the features: below 1 at the published size and on a trained small backbone, above 1 on the
+# features of an untrained small one, which is what fits into a test (docs/methods/tdmi.md).
+RATIOS = {"club": (0.1, 1), "kl": (0.1, 1), "released": (0.1, 4)}
+
+
+@pytest.mark.parametrize("estimator", RATIOS)
+def test_objective_starts_as_an_auxiliary_loss(estimator, people):
+    torch.manual_seed(0)
+    model = create_model(
+        "tdmi", backbone="hrnet_w16_small", input_size=(128, 96), estimator=estimator
+    ).train()
+    clips, targets, weights = people
+    assert len(clips) == 8
     losses = model.losses(model(clips), targets, weights)
     parameters = list(model.head.parameters())
-    ratio = gradient_norm(losses["mutual_information"], parameters) / gradient_norm(
-        losses["heatmap"], parameters
-    )
-    assert 0.03 < ratio < 3  # 0.1 to 1 at the published sizes; this is a toy
+    reference = gradient_norm(losses["heatmap"], parameters)
+    low, high = RATIOS[estimator]
+    assert low < gradient_norm(losses["mutual_information"], parameters) / reference < high
+    # The heads' own loss must not decide what clipping the gradient does to the network.
+    fit = gradient_norm(losses["information_fit"], model.information.parameters())
+    assert fit < reference
 
 
 def test_alpha_weighs_the_objective_only():
@@ -338,24 +366,12 @@ def test_bfloat16_is_close():
     assert (short - expected).abs().mean() < 0.05 * scale
 
 
-class Heatmaps(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, clips):
-        return self.model(clips).heatmaps
-
-
-def test_compiled_and_exported_programs_equal_eager():
+def test_compiled_program_equals_eager():
     model = tiny(input_size=(32, 32)).eval()
     clips, *_ = draw(model)
     with torch.no_grad():
-        expected = model(clips).heatmaps
         compiled = torch.compile(model, backend="eager", fullgraph=True)
-        torch.testing.assert_close(compiled(clips).heatmaps, expected)
-        program = torch.export.export(Heatmaps(model), (clips,))
-        torch.testing.assert_close(program.module()(clips), expected)
+        torch.testing.assert_close(compiled(clips).heatmaps, model(clips).heatmaps)
 
 
 # --- optical flow ------------------------------------------------------------------------------------

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidpose.errors import InputError
-from vidpose.train.recipe import load_recipe, recipe_differences, shipped_recipes
+from vidpose.train.recipe import known_keys, load_recipe, recipe_differences, shipped_recipes
+from vidpose.train.run import build_model
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -27,6 +28,13 @@ def test_papers_settings() -> None:
         train = recipe.train
         assert (train.optimizer, train.lr, train.milestones, train.gamma) == ("adam", 1e-3, [6, 12, 18], 0.1)
         assert train.epochs == 20 and recipe.data.version == version and recipe.data.padding == 1.25
+
+
+def test_the_page_names_every_key() -> None:
+    page = Path(__file__).resolve().parents[2] / "docs" / "training.md"
+    text = page.read_text(encoding="utf-8")
+    missing = [key for key in known_keys() if f"`{key.rpartition('.')[2]}`" not in text]
+    assert set(missing) <= {"model", "data", "train", "test"}
 
 
 def test_overrides_are_yaml(tmp_path: Path) -> None:
@@ -62,6 +70,7 @@ def test_overrides_are_yaml(tmp_path: Path) -> None:
         ("model.input_size=[1, 2, 3]", r"model.input_size: must be \[height, width\]"),
         ("model.name=null", "model.name: input should be a valid string"),
         ("train=3", "train: input should be a valid"),
+        ("train.devices=0", "train.devices: must be auto or at least 1"),
         ("train.lr", "write key=value"),
         ("=3", "write key=value"),
         ("train.lr=[1", "is not valid YAML"),
@@ -106,16 +115,33 @@ def test_no_override_gives_a_traceback(text: str) -> None:
         load_recipe("hrnet_small", [text])
 
 
+@pytest.mark.parametrize("wrong", ["rdm=banana", "rdm=1", "alpha=x", "width=3.5", "motion=3"])
+def test_a_switch_of_a_wrong_type_is_one_line(wrong: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"^recipe: model\.{wrong.partition('=')[0]}: input should be"
+    ) as error:
+        build_model(load_recipe("tdmi_small", [f"model.{wrong}", "train.init_from=null"]))
+    assert "\n" not in str(error.value)
+
+
 def test_differences_are_those_that_change_numbers() -> None:
-    one = load_recipe("tdmi_small").dump()
+    one = load_recipe("tdmi_posetrack18").dump()
     two = load_recipe(
-        "tdmi_small",
+        "tdmi_posetrack18",
         ["train.lr=2e-3", "train.num_workers=0", "train.epochs=99", "output=b", "model.rdm=false"],
     ).dump()
     assert recipe_differences(one, two) == ["model.rdm", "train.lr"]
     cosine = ["train.schedule=cosine"]
     one, two = (
-        load_recipe("tdmi_small", cosine).dump(),
-        load_recipe("tdmi_small", [*cosine, "train.epochs=99"]).dump(),
+        load_recipe("tdmi_posetrack18", cosine).dump(),
+        load_recipe("tdmi_posetrack18", [*cosine, "train.epochs=99"]).dump(),
     )
     assert recipe_differences(one, two) == ["train.epochs"]
+
+
+def test_a_key_that_an_older_run_does_not_know_had_its_default() -> None:
+    old, new = load_recipe("tdmi_posetrack18").dump(), load_recipe("tdmi_posetrack18").dump()
+    del old["data"]["photometric"]
+    assert recipe_differences(old, new) == []
+    new["data"]["photometric"] = 0.5
+    assert recipe_differences(old, new) == ["data.photometric"]

@@ -42,6 +42,7 @@ def draw_augmentation(
     *,
     mode: str = "uniform",
     padding: float = 1.25,
+    strength: float = 1.0,
 ) -> ClipAugmentation:
     """Draws rotation, scale, half body and flip for one clip.
 
@@ -52,6 +53,8 @@ def draw_augmentation(
             ``gaussian``: what public code does: scale 1 + 0.35 N clipped to the range; with probability 0.6
             rotation 45 N degrees clipped at ±90; the upper body with probability P(N < 0.5).
             ``none``: no change.
+        strength: 0 to 1, by which rotation, the range of scales and the probability of a half body are
+            multiplied: small networks and short trainings learn more from less.
     """
     if mode == "none":
         return ClipAugmentation(box_xyxy, padding)
@@ -62,7 +65,7 @@ def draw_augmentation(
     scale_even, rotation_even = rng.random(2)
 
     labelled = keypoints[:, 2] > 0
-    if labelled.sum() > HALF_BODY_MIN_JOINTS and half_draw < HALF_BODY_PROBABILITY:
+    if labelled.sum() > HALF_BODY_MIN_JOINTS and half_draw < HALF_BODY_PROBABILITY * strength:
         upper = upper_draw < 0.5 if mode == "uniform" else upper_normal < 0.5
         half = _half_body_box(keypoints, skeleton.upper_body if upper else skeleton.lower_body)
         if half is not None:
@@ -76,7 +79,13 @@ def draw_augmentation(
         turn = np.clip(rotation_normal * MAX_ROTATION_DEG, -2 * MAX_ROTATION_DEG, 2 * MAX_ROTATION_DEG)
         rotation = turn if rotate_draw < 0.6 else 0.0
         scale = np.clip(1 + 0.35 * scale_normal, low, high)
-    return ClipAugmentation(box_xyxy, padding, float(rotation), float(scale), bool(flip_draw < 0.5))
+    return ClipAugmentation(
+        box_xyxy,
+        padding,
+        float(strength * rotation),
+        float(1 + strength * (scale - 1)),
+        bool(flip_draw < 0.5),
+    )
 
 
 def _half_body_box(keypoints: np.ndarray, joints: tuple[int, ...]) -> np.ndarray | None:

@@ -160,6 +160,7 @@ class ClipDataset(Dataset):
         heatmap_size: (h, w) of a heatmap.
         padding: enlargement of the box; 1.25 in the papers.
         augment: ``uniform``, ``gaussian`` or ``none``.
+        augment_strength: part of the full rotation, scale and half-body augmentation, 0 to 1.
         photometric: strength of the change of pixels, 0 to 1.
         cache: ``ram`` or ``none``.
     """
@@ -174,6 +175,7 @@ class ClipDataset(Dataset):
         heatmap_size: tuple[int, int],
         padding: float = 1.25,
         augment: str = "none",
+        augment_strength: float = 1.0,
         photometric: float = 0.0,
         seed: int = 0,
         cache: str = "none",
@@ -186,6 +188,7 @@ class ClipDataset(Dataset):
         self.heatmap_size = heatmap_size
         self.padding = padding
         self.augment = augment
+        self.augment_strength = augment_strength
         self.photometric = photometric
         self.seed = seed
         self._people = [[{p.track_id: p for p in f.people} for f in v.frames] for v in data.videos]
@@ -217,7 +220,13 @@ class ClipDataset(Dataset):
             else np.zeros((skeleton.num_joints, 3), dtype=np.float32)
         )
         drawn = draw_augmentation(
-            rng, sample.box_xyxy, keypoints, skeleton, mode=self.augment, padding=self.padding
+            rng,
+            sample.box_xyxy,
+            keypoints,
+            skeleton,
+            mode=self.augment,
+            padding=self.padding,
+            strength=self.augment_strength,
         )
         affine = crop_affine(
             drawn.box_xyxy,

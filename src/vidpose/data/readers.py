@@ -1,4 +1,4 @@
-"""PoseTrack18 and PoseTrack21 annotations as plain dataclasses, with every fault named by file and place."""
+"""PoseTrack17, 18 and 21 annotations as plain dataclasses, with every fault named by file and place."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from vidpose.data.posetrack17 import posetrack18_document
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, clip_boxes, enclosing_box, xywh_to_xyxy
 from vidpose.io.files import read_json
 from vidpose.skeletons import POSETRACK15, POSETRACK18, Skeleton
 
-VERSIONS = ("18", "21")
+VERSIONS = ("17", "18", "21")
 MAX_COORDINATE = 1e5
 """Pixels; beyond it a coordinate is a mistake, not a joint outside the picture."""
 
@@ -79,21 +80,20 @@ class PoseDataset:
 
 
 def read_posetrack(root: str | os.PathLike[str], split: str, version: str = "18") -> PoseDataset:
-    """Reads one split of PoseTrack18 or 21: a folder with one JSON per video, found by looking.
+    """Reads one split of PoseTrack17, 18 or 21: a folder with one JSON per video, found by looking.
 
     Args:
         root: folder that holds ``annotations/SPLIT``, ``posetrack_data/annotations/SPLIT``,
             ``posetrack_data/SPLIT`` or ``SPLIT``, and the images that the files name.
         split: ``train``, ``val``, …
-        version: ``18`` or ``21``; they share one layout.
+        version: ``17``, ``18`` or ``21``; which of the layouts a file has is seen in the file.
 
     Raises:
         InputError: ``file: where: what`` for anything that cannot be trained on or scored.
     """
     folder = Path(root)
     if str(version) not in VERSIONS:
-        hint = "convert it to the layout of 18 first" if str(version) == "17" else "known: 18, 21"
-        raise InputError(f"PoseTrack version {version!r} is not read here; {hint}")
+        raise InputError(f"PoseTrack version {version!r} is unknown; known: {', '.join(VERSIONS)}")
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; set data.root to the folder that holds the annotations")
     files = find_annotations(folder, split)
@@ -108,20 +108,15 @@ def read_posetrack(root: str | os.PathLike[str], split: str, version: str = "18"
 
 def list_splits(root: Path) -> list[str]:
     """Names of the splits that a data set's folder holds annotations of."""
-    found: dict[str, None] = {}
-    for place in (
-        root / "posetrack_data" / "annotations",
-        root / "annotations",
-        root / "posetrack_data",
-        root,
-    ):
-        if not found and place.is_dir():
-            found |= {
-                folder.name: None
-                for folder in sorted(place.iterdir())
-                if folder.is_dir() and next(folder.glob("*.json"), None) is not None
-            }
-    return list(found)
+    data = root / "posetrack_data"
+    for place in (data / "annotations", root / "annotations", data, root):
+        folders = sorted(entry for entry in place.glob("*") if next(entry.glob("*.json"), None) is not None)
+        found = [folder.name for folder in folders if folder != root / "annotations"]
+        if not found and place == root / "annotations":
+            found = sorted(file.stem for file in place.glob("*.json"))  # one merged file per split
+        if found:
+            return found
+    return []
 
 
 def find_annotations(root: Path, split: str) -> list[Path]:
@@ -146,11 +141,17 @@ def find_annotations(root: Path, split: str) -> list[Path]:
 # --- one file --------------------------------------------------------------------------------------------
 
 
-def read_file(file: Path, root: Path) -> list[Video]:
-    """The videos of one JSON file: one in PoseTrack's own files, several in a merged one."""
+def read_document(file: Path) -> Any:
+    """A parsed annotation file; one of PoseTrack17 is brought into PoseTrack18's layout."""
     content = read_json(file)
     if isinstance(content, dict) and "annolist" in content:
-        raise InputError(f"{file}: is in PoseTrack17's layout (annolist); convert it to PoseTrack18's first")
+        return posetrack18_document(content, file)
+    return content
+
+
+def read_file(file: Path, root: Path) -> list[Video]:
+    """The videos of one JSON file: one in PoseTrack's own files, several in a merged one."""
+    content = read_document(file)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
         raise InputError(
             f"{file}: has no list 'images'; a PoseTrack18 file has images, annotations, categories"
@@ -166,6 +167,9 @@ def read_file(file: Path, root: Path) -> list[Video]:
         where = f"{file}: annotations[{k}]"
         if not isinstance(annotation, dict):
             raise InputError(f"{where}: is not an object")
+        for key in ("image_id", "id", "track_id"):
+            if isinstance(annotation.get(key), (list, dict)):
+                raise InputError(f"{where}: {key} is not a number")
         if annotation.get("image_id") not in images:
             raise InputError(f"{where}: image_id {annotation.get('image_id')!r} is not among the images")
         if "id" in annotation:
@@ -183,7 +187,7 @@ def read_file(file: Path, root: Path) -> list[Video]:
         name = file.stem if len(groups) == 1 else PurePosixPath(folder).name
         frames = []
         for index, entry in enumerate(sorted(entries, key=_time_key(entries))):
-            size = (int(entry.get("height") or 0), int(entry.get("width") or 0))
+            size = image_size(entry)
             people = _people(by_image.get(entry["id"], []), file, entry, size, joints)
             frames.append(
                 Frame(
@@ -214,6 +218,14 @@ def _index_images(images: list[Any], file: Path) -> dict[int, dict[str, Any]]:
             raise InputError(f"{where}: id {entry['id']} is used twice")
         known[entry["id"]] = entry
     return known
+
+
+def image_size(entry: dict[str, Any]) -> tuple[int, int]:
+    """(height, width) of an entry of ``images``; (0, 0) where it does not say."""
+    sides = [entry.get("height"), entry.get("width")]
+    if not all(isinstance(s, (int, float)) and 1 <= s <= MAX_COORDINATE for s in sides):
+        return 0, 0
+    return int(sides[0]), int(sides[1])  # type: ignore[arg-type]
 
 
 def _time_key(entries: list[dict[str, Any]]) -> Any:
@@ -268,7 +280,7 @@ def _people(
         if box_area(box) <= 0:
             continue
         track_id = annotation.get("track_id", len(people))
-        if isinstance(track_id, bool) or not isinstance(track_id, (int, float)) or track_id != int(track_id):
+        if not isinstance(track_id, (int, float)) or track_id != track_id // 1 or abs(track_id) > 2**53:
             raise InputError(f"{where}: track_id {track_id!r} is not a whole number")
         if any(person.track_id == int(track_id) for person in people):
             raise InputError(f"{where}: track_id {track_id} is used twice in one frame")
@@ -326,6 +338,8 @@ def _ignore_regions(entry: dict[str, Any], file: Path) -> list[np.ndarray]:
     regions = []
     where = f"{file}: image {entry['file_name']}"
     xs, ys = entry.get("ignore_regions_x") or [], entry.get("ignore_regions_y") or []
+    if not isinstance(xs, list) or not isinstance(ys, list):
+        raise InputError(f"{where}: ignore_regions_x and ignore_regions_y must be lists of lists")
     if len(xs) != len(ys):
         raise InputError(f"{where}: ignore_regions_x has {len(xs)} regions, ignore_regions_y {len(ys)}")
     for x, y in zip(xs, ys, strict=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from vidpose.errors import InputError
@@ -34,3 +36,13 @@ def evaluate(gt: Sources, predictions: Sources, protocol: str = "posetrack") -> 
 
         return evaluate_posetrack(gt, predictions)
     raise InputError(f"unknown protocol {protocol!r}; known: {', '.join(PROTOCOLS)}")
+
+
+class _CallablePackage(ModuleType):
+    """Lets ``vidpose.evaluate(...)`` be the function also where this package was imported first."""
+
+    def __call__(self, gt: Sources, predictions: Sources, protocol: str = "posetrack") -> dict[str, Any]:
+        return evaluate(gt, predictions, protocol)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -340,7 +340,7 @@ def _untracked(frames: Frames) -> str | None:
         missing = np.flatnonzero(people.track == NO_TRACK)
         if len(missing):
             where = people.place(int(people.origin[missing[0]]))
-            return f"{where}: the {name} have no track_id here: MOTA and MOTP are not scored"
+            return f"{where}: this person of the {name} has no track_id: MOTA and MOTP are not scored"
     return None
 
 

@@ -37,10 +37,7 @@ def read_posetrack17(data: dict[str, Any], source: str, *, ground_truth: bool) -
     people: list[int] = []
     rows: list[tuple[int, int, int, int]] = []  # frame, person, track, points
     heads: list[float] = []
-    ids: list[Any] = []
-    xs: list[Any] = []
-    ys: list[Any] = []
-    scores: list[Any] = []
+    flat: list[Any] = []  # the points of all people
     for f, frame in enumerate(as_list(data["annolist"], f"{source}: 'annolist'")):
         name = _image_name(as_object(frame, f"{source}: frame {f}"))
         place = f"{source}: frame {name or f}"
@@ -58,30 +55,29 @@ def read_posetrack17(data: dict[str, Any], source: str, *, ground_truth: bool) -
             )
             if ground_truth:
                 heads.append(_head(rect, f"{place}: person {k}"))
-            start = len(ids)
-            try:
-                ids += [p["id"][0] for p in points]
-                xs += [p["x"][0] for p in points]
-                ys += [p["y"][0] for p in points]
-                if not ground_truth:
-                    scores += [p["score"][0] for p in points]
-            except (KeyError, TypeError, IndexError):
-                for values in (ids, xs, ys, scores):
-                    del values[start:]
-                for i, point in enumerate(points):
-                    values_of = _careful_point(point, f"{place}: person {k}: point {i}")
-                    for values, value in zip((ids, xs, ys, scores), values_of, strict=True):
-                        values.append(value)
-                if ground_truth:
-                    scores.clear()
+            flat += points
 
     table = np.array(rows, dtype=np.int64).reshape(-1, 4)
     out.frame, out.person, out.track = table[:, 0].copy(), table[:, 1].copy(), table[:, 2].copy()
     row = np.repeat(np.arange(len(rows)), table[:, 3])
+    first = np.cumsum(table[:, 3]) - table[:, 3]
+
+    def point_place(i: int) -> str:
+        return f"{out.place(int(row[i]))}: point {i - int(first[row[i]])}"
+
+    scores: list[Any] = []
+    try:
+        ids = [point["id"][0] for point in flat]
+        xs = [point["x"][0] for point in flat]
+        ys = [point["y"][0] for point in flat]
+        if not ground_truth:
+            scores = [point["score"][0] for point in flat]
+    except (KeyError, TypeError, IndexError):
+        careful = [_careful_point(point, point_place, i) for i, point in enumerate(flat)]
+        ids, xs, ys, scores = (list(values) for values in zip(*careful, strict=True))
 
     def describe(what: str) -> Callable[[int], str]:
-        first = np.cumsum(table[:, 3]) - table[:, 3]
-        return lambda i: f"{out.place(int(row[i]))}: point {i - int(first[row[i]])}: {what}"
+        return lambda i: f"{point_place(i)}: {what}"
 
     joint = numbers(ids, describe("id"))
     xy = np.stack([numbers(xs, describe("x")), numbers(ys, describe("y"))], axis=-1)
@@ -131,12 +127,13 @@ def _points(rect: Any, place: str, person: int) -> list[Any] | None:
     return as_list(annopoints["point"], f"{place}: person {person}: 'point'")
 
 
-def _careful_point(point: Any, place: str) -> tuple[Any, Any, Any, Any]:
+def _careful_point(point: Any, place: Callable[[int], str], i: int) -> tuple[Any, Any, Any, Any]:
     """id, x, y, score of a point that is not written as usual: bare scalars, or no score."""
-    point = as_object(point, place)
+    if not isinstance(point, dict):
+        as_object(point, place(i))
     for key in ("id", "x", "y"):
         if key not in point:
-            raise InputError(f"{place}: has no '{key}', each joint needs id, x and y")
+            raise InputError(f"{place(i)}: has no '{key}', each joint needs id, x and y")
     score = _scalar(point["score"]) if "score" in point else MISSING_SCORE
     return _scalar(point["id"]), _scalar(point["x"]), _scalar(point["y"]), score
 

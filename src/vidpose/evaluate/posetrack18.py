@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -115,7 +114,7 @@ def _read_images(images: list[Any], out: Sequence, ground_truth: bool) -> dict[A
         out.names.append(name)
         out.image_ids.append(image_id)
         out.numbers.append(frame_number(name))
-        folders.append(str(PurePosixPath((name or "").replace("\\", "/")).parent))
+        folders.append((name or "").replace("\\", "/").rpartition("/")[0])
         video_id = image.get("vid_id")
         video_ids.append(str(video_id) if isinstance(video_id, int | str) and video_id != "" else None)
         if ground_truth:
@@ -165,6 +164,13 @@ def _flat_keypoints(annotation: dict[str, Any], num_keypoints: int, place: str) 
 
 
 def _head(box: Any, place: str) -> float:
+    try:
+        x, y, width, height = box
+        size = head_size(x, y, x + width, y + height)
+        if size < float("inf"):
+            return size
+    except (TypeError, ValueError, OverflowError):
+        pass
     box = as_list(box, f"{place}: 'bbox_head'")
     if not box:
         return float("nan")

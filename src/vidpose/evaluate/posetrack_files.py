@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias, Union
@@ -54,8 +56,11 @@ def load_pairs(gt: Sources, predictions: Sources) -> list[Pairing]:
         groups, notes = [(truth_items, prediction_items)], []
     pairs = []
     for truth_group, prediction_group in groups:
-        truth = [load_sequence(item, ground_truth=True, label="ground truth") for item in truth_group]
-        found = [load_sequence(item, ground_truth=False, label="predictions") for item in prediction_group]
+        with _without_collector():
+            truth = [load_sequence(item, ground_truth=True, label="ground truth") for item in truth_group]
+            found = [
+                load_sequence(item, ground_truth=False, label="predictions") for item in prediction_group
+            ]
         frames, frame_notes = _match_frames(truth, found)
         file_notes = [note for sequence in truth + found for note in sequence.notes]
         pairs.append(Pairing(truth, found, frames, [*file_notes, *frame_notes]))
@@ -97,6 +102,18 @@ def load_sequence(item: Source, *, ground_truth: bool, label: str = "data") -> S
     if not ground_truth:
         sequence.check_tracks()
     return sequence
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Parsed JSON is many objects and no cycles: searching them for cycles takes as long as parsing does."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read(path: str) -> Any:
@@ -226,6 +243,12 @@ def _path_tail(parts: int) -> Callable[[Sequence, int], Any]:
     return key
 
 
+def _parent(name: str | None) -> str:
+    """The name of the folder that an image name puts it in; '' for none."""
+    parts = [part for part in (name or "").replace("\\", "/").split("/") if part not in ("", ".")]
+    return parts[-2] if len(parts) > 1 else ""
+
+
 _KEYS: tuple[Callable[[Sequence, int], Any], ...] = (
     _path_tail(1000),
     _path_tail(2),
@@ -270,6 +293,17 @@ def _match_frames(truth: list[Sequence], predictions: list[Sequence]) -> tuple[l
             )
         found = list(range(len(left)))
     notes = []
+    for (sequence, f), i in zip(left, found, strict=True):
+        if i < 0:
+            continue
+        partner, g = right[i]
+        folders = _parent(sequence.names[f]), _parent(partner.names[g])
+        if folders[0] and folders[1] and folders[0] != folders[1]:
+            notes.append(
+                f"{sources[0]}: the folders in the image names differ, {partner.names[g]} was taken for "
+                f"{sequence.names[f]}: if these are two videos, the scores mean nothing"
+            )
+        break
     absent = sum(1 for (s, f), i in zip(left, found, strict=True) if i < 0 and s.people[f] > 0)
     extra = len(right) - sum(i >= 0 for i in found)
     if absent:

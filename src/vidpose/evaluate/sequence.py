@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -176,7 +175,8 @@ def frame_number(name: str | None) -> int | None:
     """``images/a/000012.jpg`` -> 12; None for a name that is not a number."""
     if name is None:
         return None
-    stem = PurePosixPath(name.replace("\\", "/")).stem
+    stem = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    stem = stem.rpartition(".")[0] or stem
     return int(stem) if stem.isascii() and stem.isdigit() and len(stem) <= 18 else None
 
 

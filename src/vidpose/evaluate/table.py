@@ -88,8 +88,17 @@ def format_table(
 def _summary_line(summary: Mapping[str, Any]) -> str:
     mean = summary["mean_of_columns"]["ap"]
     shown = "-" if math.isnan(mean) else f"{mean:.1f}"
+    counts = (
+        _count(summary["videos"], "video"),
+        _count(summary["frames"], "annotated frame"),
+        _count(summary["people"], "person", "people"),
+        _count(summary["predicted_people"], "prediction") + " in them",
+    )
     return (
         f"Mean is the official mean of the 15 joints; the mean of the 7 columns is {shown} AP. "
-        f"{summary['videos']} videos, {summary['frames']} annotated frames, {summary['people']} people, "
-        f"{summary['predicted_people']} predictions in them."
+        f"{', '.join(counts)}."
     )
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    return f"{number:,} {one if number == 1 else more or one + 's'}"

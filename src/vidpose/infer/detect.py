@@ -17,9 +17,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from vidpose.device import resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
-from vidpose.infer.device import resolve_device, resolve_precision
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
 from vidpose.models.person_detector import PersonDetector, load_detector, non_maximum_suppression
@@ -194,8 +194,10 @@ class HubDetector:
         self.device = device
         folder = resolve_folder(source)
         self.dtype = dtype
-        verbosity = transformers.logging.get_verbosity()
-        transformers.logging.set_verbosity_error()  # it warns that torchvision is absent; PIL does as well
+        says = transformers.logging
+        verbosity, bars = says.get_verbosity(), says.is_progress_bar_enabled()
+        says.set_verbosity_error()  # it warns that torchvision is absent; PIL does as well
+        says.disable_progress_bar()
         try:
             self.processor = transformers.AutoImageProcessor.from_pretrained(folder)
             self.model = transformers.AutoModelForObjectDetection.from_pretrained(folder)
@@ -203,7 +205,9 @@ class HubDetector:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise InputError(f"detector {source!r} cannot be loaded: {reason}") from error
         finally:
-            transformers.logging.set_verbosity(verbosity)
+            says.set_verbosity(verbosity)
+            if bars:
+                says.enable_progress_bar()
         self.model = self.model.to(device).eval()
         self.person = _person_label(source, self.model.config.id2label)
 
@@ -211,7 +215,8 @@ class HubDetector:
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         if not images:
             return []
-        inputs = self.processor(images=images, return_tensors="pt").to(self.device)
+        inputs = self.processor(images=images, return_tensors="pt", input_data_format="channels_last")
+        inputs = inputs.to(self.device)
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.model(**inputs)
         outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()

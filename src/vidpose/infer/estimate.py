@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from typing import Any
 from vidpose import progress
 from vidpose.errors import InputError
 from vidpose.infer.estimator import PoseEstimator, PoseStream
+from vidpose.io.files import check_writable
 from vidpose.io.formats import format_suffix, save_poses
 from vidpose.io.sources import expand_sources, find_source
+from vidpose.io.spool import FrameSpool
 from vidpose.io.video import VideoWriter
 from vidpose.results import FramePoses
 from vidpose.view.draw import draw_poses
@@ -91,30 +93,41 @@ def estimate(
     suffix = format_suffix(format)
     inputs = expand_sources([str(source) for source in sources])
     folder = Path(out_dir)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file, a folder for the results is needed")
+    check_writable(folder)
+    targets = [folder / f"{stem}{suffix}" for stem in unique_stems(inputs)]
+    videos = [target.with_name(f"{target.name.removesuffix(suffix)}.mp4") for target in targets]
+    read = [*inputs, *(str(options[name]) for name in ("detector", "weights") if name in options)]
+    _keep_inputs(targets + (videos if save_video else []), read)
     if estimator is None:
         estimator = PoseEstimator(**options)
     elif options:
         raise InputError(f"options {', '.join(options)} have no effect on a ready estimator")
     summaries: list[EstimateSummary] = []
     failures: list[InputError] = []
-    for source, stem in zip(inputs, unique_stems(inputs), strict=True):
+    for source, target, video in zip(inputs, targets, videos, strict=True):
         try:
-            target = folder / f"{stem}{suffix}"
-            video = folder / f"{stem}.mp4" if save_video else None
-            done = _estimate_one(estimator, source, target, video, format, min_draw_score, quiet)
+            done = _estimate_one(
+                estimator, source, target, video if save_video else None, format, min_draw_score, quiet
+            )
         except InputError as error:
             if len(inputs) == 1:
                 raise
             failures.append(error)
-            print(f"error: {error}", file=sys.stderr)
             continue
         summaries.append(done)
     if failures:
-        count = f"{len(failures)} of {len(inputs)}"
-        raise InputError(f"{count} sources failed, the others are done: {failures[0]}")
+        told = "; ".join(map(str, failures))
+        rest = "the others are done" if summaries else "none is done"
+        raise InputError(f"{len(failures)} of {len(inputs)} sources failed, {rest}: {told}")
     return summaries
+
+
+def _keep_inputs(targets: Sequence[Path], read: Sequence[str]) -> None:
+    """Refuses to write over what is read."""
+    for target in targets:
+        for name in read:
+            if target.exists() and Path(name).exists() and target.samefile(name):
+                raise InputError(f"{target}: the result would replace this input; choose another --output")
 
 
 def unique_stems(sources: Sequence[str]) -> list[str]:
@@ -143,28 +156,33 @@ def _estimate_one(
 ) -> EstimateSummary:
     live = find_source(source).kind in ("camera", "stream")
     began = time.monotonic()
-    frames: list[FramePoses] = []
-    with _interruptible(live) as interrupted, estimator.stream(source, stop=interrupted.is_set) as stream:
-        shown = progress.track(stream, stream.name, total=stream.num_frames, unit="frames", quiet=quiet)
-        if video is None:
-            frames.extend(shown)
-        else:
-            with VideoWriter(video, stream.fps, (stream.height, stream.width)) as writer:
-                for poses in shown:
-                    frames.append(poses)
-                    writer.write(_draw(stream, poses, estimator, min_draw_score), poses.time)
+    people, tracks = 0, set()
+    with ExitStack() as stack:
+        interrupted = stack.enter_context(_interruptible(live))
+        stream = stack.enter_context(estimator.stream(source, stop=interrupted.is_set))
+        frames = stack.enter_context(FrameSpool())
+        writer = None
+        if video is not None:
+            writer = stack.enter_context(VideoWriter(video, stream.fps, (stream.height, stream.width)))
+        for poses in progress.track(stream, stream.name, total=stream.num_frames, unit="frames", quiet=quiet):
+            frames.append(poses)
+            people += len(poses)
+            tracks.update(poses.track_ids.tolist())
+            if writer is not None:
+                writer.write(_draw(stream, poses, estimator, min_draw_score), poses.time)
         seconds = time.monotonic() - began
         save_poses(stream.result(frames), target, format)
+        count = len(frames)
     return EstimateSummary(
         source=source,
         output=str(target),
         video=str(video) if video is not None else None,
-        frames=len(frames),
-        people=sum(map(len, frames)),
-        tracks=len({int(i) for poses in frames for i in poses.track_ids}),
+        frames=count,
+        people=people,
+        tracks=len(tracks),
         skipped=stream.skipped,
         seconds=round(seconds, 3),
-        fps=round(len(frames) / max(seconds, 1e-9), 2),
+        fps=round(count / max(seconds, 1e-9), 2),
         interrupted=interrupted.is_set(),
     )
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from vidpose.device import precision_name, resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner, Strip, make_windows, split_track
 from vidpose.infer.detect import BoxFile, Detector, FrameKey, build_detector
-from vidpose.infer.device import precision_name, resolve_device, resolve_precision
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.track import Tracker, Tracks
 from vidpose.infer.weights import load_pose_model
@@ -96,6 +96,8 @@ class PoseEstimator:
         self._smooth_options = (smooth if isinstance(smooth, dict) else {}) if smooth else None
         if self._smooth_options is not None:
             KeypointSmoother(**self._smooth_options)
+            if tracker == "none":
+                raise InputError("smoothing follows people through time: tracker 'none' has no identities")
         if isinstance(model, PoseModel):
             self.model, self.weights = model, "given"
         else:
@@ -260,12 +262,12 @@ class PoseStream:
             info["reports"] = list(self.video.reports)
         return info
 
-    def result(self, frames: list[FramePoses]) -> VideoPoses:
+    def result(self, frames: Sequence[FramePoses]) -> VideoPoses:
         """The frames that this stream gave, with what is known of the source."""
         return VideoPoses(
             frames,
             skeleton=self._estimator.skeleton,
-            source=self.name,
+            source=self.video.label,
             width=self.width,
             height=self.height,
             fps=self.fps,

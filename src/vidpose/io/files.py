@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,45 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_json(path: str | os.PathLike[str], value: Any, *, indent: int | None = None) -> None:
     """Writes JSON atomically; NaN and infinity are refused, since other readers choke on them."""
     write_text(path, json.dumps(value, indent=indent, allow_nan=False))
+
+
+def write_json_parts(path: str | os.PathLike[str], parts: Mapping[str, Any]) -> None:
+    """Writes a JSON object atomically; a value that is an iterator becomes an array, item by item.
+
+    What is in memory at once is one item, however long the array is.
+    """
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        opening = "{"
+        for key, value in parts.items():
+            file.write(f"{opening}{json.dumps(key)}: ")
+            opening = ", "
+            if not isinstance(value, Iterator):
+                file.write(json.dumps(value, allow_nan=False))
+                continue
+            separator = "["
+            for item in value:
+                file.write(separator + json.dumps(item, allow_nan=False))
+                separator = ", "
+            file.write("[]" if separator == "[" else "]")
+        file.write("}" if parts else "{}")
+
+
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Finds out before a long job whether files can be written into a folder, which need not exist yet.
+
+    Raises:
+        InputError: it is a file, lies below one, or may not be written.
+    """
+    place = Path(folder).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        what = "is a file" if place == Path(folder).absolute() else f"cannot be made: {place} is a file"
+        raise InputError(f"{folder}: {what}, a folder for the results is needed")
+    try:
+        tempfile.TemporaryFile(dir=place).close()
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

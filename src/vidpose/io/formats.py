@@ -10,9 +10,9 @@ import numpy as np
 
 from vidpose.errors import InputError
 from vidpose.io.boxes import FrameBoxes, load_boxes
-from vidpose.io.files import read_json, write_json
+from vidpose.io.files import read_json, write_json_parts
 from vidpose.io.layouts import from_coco_style, from_posetrack17, to_coco, to_posetrack17, to_posetrack18
-from vidpose.io.tables import load_csv, load_parquet, save_csv, save_parquet
+from vidpose.io.tables import load_csv, load_parquet, need_pyarrow, save_csv, save_parquet
 from vidpose.results import FramePoses, VideoPoses
 
 if TYPE_CHECKING:
@@ -33,13 +33,22 @@ _TO_JSON = {"posetrack18": to_posetrack18, "posetrack17": to_posetrack17, "coco"
 
 
 def format_suffix(format: str) -> str:
-    """``".json"``, ``".csv"`` or ``".parquet"``."""
+    """``".json"``, ``".csv"`` or ``".parquet"``.
+
+    Raises:
+        InputError: unknown format.
+        MissingExtraError: Parquet without pyarrow.
+    """
     _check(format)
+    if format == "parquet":
+        need_pyarrow()
     return f".{format}" if format in ("csv", "parquet") else ".json"
 
 
 def save_poses(video_poses: VideoPoses, path: str | os.PathLike[str], format: str | None = None) -> None:
     """Writes poses, whole or not at all. Every frame is in the file, also those with nobody.
+
+    Frames are written one after the other: a :class:`vidpose.io.spool.FrameSpool` stays on disk.
 
     PoseTrack18 and Parquet keep everything; the other formats lose what their layout has no place for
     (docs/video.md says what).
@@ -59,7 +68,7 @@ def save_poses(video_poses: VideoPoses, path: str | os.PathLike[str], format: st
     elif chosen == "parquet":
         save_parquet(video_poses, path)
     else:
-        write_json(path, _TO_JSON[chosen](video_poses))
+        write_json_parts(path, _TO_JSON[chosen](video_poses))
 
 
 def load_poses(path: str | os.PathLike[str], format: str | None = None) -> VideoPoses:

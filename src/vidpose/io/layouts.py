@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -107,21 +107,28 @@ def image_name(frame: FramePoses, video: VideoPoses) -> str:
     return f"{Path(video.source).stem or 'video'}/{frame.index:06d}.jpg"
 
 
-def posetrack_ids(file_names: Sequence[str], indices: Sequence[int]) -> list[tuple[int, str]]:
-    """(image id, video id) of each frame as in PoseTrack18: 1, six digits of the video, four of the frame.
+def posetrack_video(video: VideoPoses) -> str | None:
+    """The six digits of the PoseTrack18 video that all frames belong to, each once; otherwise ``None``.
 
-    ``images/val/012834_mpii_test/000000.jpg`` -> ``(10128340000, "012834")``. Names that do not all come from
-    one video of the data set, or come twice, belong to video 0 and are numbered by index.
+    ``images/val/012834_mpii_test/000000.jpg`` -> ``"012834"``.
     """
-    ids = []
-    for name in file_names:
-        path = PurePosixPath(name)
+    digits, numbers = set(), set()
+    for frame in video.frames:
+        path = PurePosixPath(image_name(frame, video))
         match = re.match(r"(\d{6})_mpii", path.parent.name)
-        if match and path.stem.isdecimal() and int(path.stem) < 10_000:
-            ids.append((int(f"1{match.group(1)}{int(path.stem):04d}"), match.group(1)))
-    if len(set(ids)) == len(file_names) and len({video for _, video in ids}) == 1:
-        return ids
-    return [(10**10 + index, "000000") for index in indices]
+        if not match or not path.stem.isdecimal() or int(path.stem) >= 10_000 or int(path.stem) in numbers:
+            return None
+        digits.add(match.group(1))
+        numbers.add(int(path.stem))
+    return digits.pop() if len(digits) == 1 else None
+
+
+def posetrack_id(name: str, index: int, video_id: str | None) -> int:
+    """An image's id as in PoseTrack18: 1, six digits of the video, four of the frame.
+
+    Frames of other videos belong to video 0 and are numbered by index.
+    """
+    return 10**10 + index if video_id is None else int(f"1{video_id}{int(PurePosixPath(name).stem):04d}")
 
 
 def _rows(value: Any, where: str, what: str) -> list[dict[str, Any]]:
@@ -144,7 +151,10 @@ def _numbers(value: Any, count: int | None, where: str, what: str) -> np.ndarray
 
 
 def to_posetrack18(video: VideoPoses) -> dict[str, Any]:
-    """PoseTrack18 layout. PoseTrack joints fill its 17 places (ears zero), other joint sets their own."""
+    """PoseTrack18 layout. PoseTrack joints fill its 17 places (ears zero), other joint sets their own.
+
+    Its arrays are iterators, as those of all layouts here.
+    """
     target = POSETRACK18 if video.skeleton.name in _POSETRACK_SETS else video.skeleton
     return _coco_style(video, target, visible=1)
 
@@ -159,17 +169,31 @@ def to_coco(video: VideoPoses) -> dict[str, Any]:
 
 
 def _coco_style(video: VideoPoses, target: Skeleton, visible: int) -> dict[str, Any]:
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    names = [image_name(frame, video) for frame in video.frames]
-    for frame, name, (image_id, video_id) in zip(
-        video.frames, names, posetrack_ids(names, [frame.index for frame in video.frames]), strict=True
-    ):
+    category = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(target.joints),
+        "skeleton": [[a + 1, b + 1] for a, b in target.limbs],
+    }
+    video_id = posetrack_video(video)
+    return {
+        "info": info_of(video),
+        "images": _images(video, video_id),
+        "annotations": _annotations(video, video_id, target, visible),
+        "categories": [category],
+    }
+
+
+def _images(video: VideoPoses, video_id: str | None) -> Iterator[dict[str, Any]]:
+    for frame in video.frames:
+        name = image_name(frame, video)
+        image_id = posetrack_id(name, frame.index, video_id)
         image: dict[str, Any] = {
             "id": image_id,
             "file_name": name,
             "frame_id": image_id,
-            "vid_id": video_id,
+            "vid_id": video_id or "000000",
             "nframes": len(video.frames),
             "is_labeled": True,
             "has_no_densepose": True,
@@ -180,7 +204,15 @@ def _coco_style(video: VideoPoses, target: Skeleton, visible: int) -> dict[str, 
         }
         if frame.file_name is None:
             image["from_video"] = True
-        images.append(image)
+        yield image
+
+
+def _annotations(
+    video: VideoPoses, video_id: str | None, target: Skeleton, visible: int
+) -> Iterator[dict[str, Any]]:
+    number = 0
+    for frame in video.frames:
+        image_id = posetrack_id(image_name(frame, video), frame.index, video_id)
         joints = joints_of(frame, video.skeleton, target)
         boxes, box_scores = finite_boxes(frame)
         for person in range(len(frame)):
@@ -189,31 +221,22 @@ def _coco_style(video: VideoPoses, target: Skeleton, visible: int) -> dict[str, 
             present = joints[person].any(axis=-1)
             flags = np.where(present, visible, 0).tolist()
             bbox = box_xywh(boxes[person])
-            annotations.append(
-                {
-                    "id": len(annotations) + 1,
-                    "image_id": image_id,
-                    "category_id": 1,
-                    "track_id": int(frame.track_ids[person]),
-                    "bbox": bbox,
-                    "area": bbox[2] * bbox[3],
-                    "iscrowd": 0,
-                    "score": shortest(box_scores[person])[0],
-                    "num_keypoints": int(present.sum()),
-                    "keypoints": [
-                        v for i, flag in enumerate(flags) for v in (numbers[2 * i], numbers[2 * i + 1], flag)
-                    ],
-                    "scores": shortest(scores),
-                }
-            )
-    category = {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(target.joints),
-        "skeleton": [[a + 1, b + 1] for a, b in target.limbs],
-    }
-    return {"info": info_of(video), "images": images, "annotations": annotations, "categories": [category]}
+            number += 1
+            yield {
+                "id": number,
+                "image_id": image_id,
+                "category_id": 1,
+                "track_id": int(frame.track_ids[person]),
+                "bbox": bbox,
+                "area": bbox[2] * bbox[3],
+                "iscrowd": 0,
+                "score": shortest(box_scores[person])[0],
+                "num_keypoints": int(present.sum()),
+                "keypoints": [
+                    v for i, flag in enumerate(flags) for v in (numbers[2 * i], numbers[2 * i + 1], flag)
+                ],
+                "scores": shortest(scores),
+            }
 
 
 def from_coco_style(data: dict[str, Any], where: str) -> VideoPoses:
@@ -341,7 +364,10 @@ def to_posetrack17(video: VideoPoses) -> dict[str, Any]:
     The person's box, which the layout lacks, is in ``box``. Joints other than PoseTrack's 15 are dropped, and
     those that COCO lacks approximated (:func:`convert_keypoints`).
     """
-    annolist = []
+    return {"annolist": _annolist(video), "info": info_of(video)}
+
+
+def _annolist(video: VideoPoses) -> Iterator[dict[str, Any]]:
     for position, frame in enumerate(video.frames):
         joints = joints_of(frame, video.skeleton, POSETRACK17)
         boxes, box_scores = finite_boxes(frame)
@@ -376,8 +402,7 @@ def to_posetrack17(video: VideoPoses) -> dict[str, Any]:
         }
         if frame.file_name is None:
             image["from_video"] = [1]
-        annolist.append(image)
-    return {"annolist": annolist, "info": info_of(video)}
+        yield image
 
 
 def from_posetrack17(data: dict[str, Any], where: str) -> VideoPoses:

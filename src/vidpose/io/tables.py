@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +101,21 @@ def _skeleton(joints: list[Any], where: str) -> Skeleton:
     return known or Skeleton("custom", names, ())
 
 
+def _parts(video: VideoPoses, size: int = 100) -> Iterator[VideoPoses]:
+    """The video in stretches, so that the table of a long one is never in memory whole."""
+    frames = iter(video.frames)
+    while part := list(islice(frames, size)):
+        yield VideoPoses(part, video.skeleton)
+
+
 def save_csv(video: VideoPoses, path: str | os.PathLike[str]) -> None:
     """Writes the table as CSV (UTF-8, header line). Size, rate and ``info`` of the video are not in it."""
-    columns = to_columns(video)
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        writer.writerows(zip(*(columns[name] for name in COLUMNS), strict=True))
+        for part in _parts(video):
+            columns = to_columns(part)
+            writer.writerows(zip(*(columns.pop(name) for name in COLUMNS), strict=True))
 
 
 def load_csv(path: str | os.PathLike[str]) -> VideoPoses:
@@ -136,20 +146,21 @@ def load_csv(path: str | os.PathLike[str]) -> VideoPoses:
 
 def save_parquet(video: VideoPoses, path: str | os.PathLike[str]) -> None:
     """Writes the table as Parquet; the schema's ``vidpose`` metadata holds size, rate and ``info``."""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = need_pyarrow()
     types = {"frame": arrow.int64(), "time_s": arrow.float64(), "track_id": arrow.int64()}
     types.update(joint=arrow.string(), file_name=arrow.string())
     schema = arrow.schema(
         [(name, types.get(name, arrow.float32())) for name in COLUMNS],
         metadata={"vidpose": json.dumps(info_of(video), allow_nan=False)},
     )
-    with atomic_path(path) as temporary:
-        parquet.write_table(arrow.table(to_columns(video), schema=schema), temporary)
+    with atomic_path(path) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
+        for part in _parts(video):
+            writer.write_table(arrow.table(to_columns(part), schema=schema))
 
 
 def load_parquet(path: str | os.PathLike[str]) -> VideoPoses:
     """Reads what :func:`save_parquet` wrote."""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = need_pyarrow()
     try:
         table = parquet.read_table(path)
     except (OSError, arrow.ArrowException) as error:
@@ -174,7 +185,8 @@ def _adopt(video: VideoPoses, skeleton: Skeleton | None) -> None:
         frame.scores = np.zeros((0, skeleton.num_joints), dtype=np.float32)
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def need_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet, or the error that names the extra."""
     try:
         import pyarrow
         from pyarrow import parquet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,6 +65,8 @@ class VideoSource:
         """Average frames per second, or ``None`` where the source has no clock."""
         self.num_frames = num_frames
         """Number of frames as far as it can be known beforehand, or ``None``."""
+        self.label = re.sub(r"://[^/@]*@", "://", log.label)
+        """How the user called the source; a URL without its password."""
         self._frames = frames
         self._log = log
         self._first = next(frames, None)

@@ -52,8 +52,18 @@ def convert(checkpoint: Checkpoint, *, dataset_index: int | None = None) -> Conv
         dataset_index: which expert of a ViTPose+ checkpoint to take (:data:`PLUS_DATASETS`); ``None``: COCO.
 
     Raises:
-        InputError: nothing in the file looks like a pose backbone.
+        InputError: nothing in the file looks like a pose backbone, or a part of one is not what it must be.
     """
+    try:
+        return _convert(checkpoint, dataset_index)
+    except (KeyError, IndexError, TypeError, RuntimeError, AttributeError) as error:
+        raise InputError(
+            f"{checkpoint.path}: its tensors are not those of a whole checkpoint ({type(error).__name__}: "
+            f"{error})"
+        ) from error
+
+
+def _convert(checkpoint: Checkpoint, dataset_index: int | None) -> Converted:
     state = _without_prefix(checkpoint.tensors, "module.")
     if checkpoint.description is not None:
         config = checkpoint.description.get("config") or {}
@@ -73,9 +83,7 @@ def convert(checkpoint: Checkpoint, *, dataset_index: int | None = None) -> Conv
             if out.family == "vit":
                 _merge_experts(out, checkpoint.path, dataset_index)
             elif dataset_index is not None:
-                raise InputError(
-                    f"{checkpoint.path}: is no ViTPose+ checkpoint, so that dataset_index has no meaning"
-                )
+                raise InputError(f"{checkpoint.path}: {_NOT_PLUS}")
             if out.joints is None:
                 out.joints = _joints_of_head(out, checkpoint.container, dataset_index)
             return out
@@ -394,9 +402,9 @@ def guess_backbone(tensors: Mapping[str, Tensor]) -> str | None:
     """The name of the backbone whose weights these are (our names), for messages."""
     branch = tensors.get("backbone.stage2.0.branches.0.0.conv1.weight")
     if branch is not None:
-        return f"hrnet_w{branch.shape[0]}"
+        return f"hrnet_w{len(branch)}" if branch.dim() else None
     projection = tensors.get(f"{_VIT}embeddings.patch_embeddings.projection.weight")
-    if projection is not None:
+    if projection is not None and projection.dim():
         depth = sum(bool(re.fullmatch(r".+\.layer\.\d+\.layernorm_before\.weight", k)) for k in tensors)
         sizes = {(dim, layers): name for name, (dim, layers, _) in VITS.items()}
         return sizes.get((projection.shape[0], depth), f"a ViT of width {projection.shape[0]}, depth {depth}")

@@ -119,7 +119,8 @@ def _convert(model: PoseModel, checkpoint: Checkpoint, dataset_index: int | None
     if out.owner == "?":  # our own names without a description: the head tells whose it is
         heads = {k for k in out.tensors if not k.startswith("backbone.")}
         mine = {k for k in own if not k.startswith("backbone.")}
-        out.owner = model.config.get("name") if heads == mine else "?"
+        part = model.kind == "image" and bool(heads) and heads <= mine  # damaged, not somebody else's
+        out.owner = model.config.get("name") if heads == mine or part else "?"
     return out
 
 

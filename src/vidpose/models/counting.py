@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of the models, beside the figures that their papers print."""
+"""Parameters and multiply-adds of a model, counted without memory or arithmetic."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from vidpose.models.factory import MODELS, create_model, list_models
+from vidpose.models.factory import create_model
 from vidpose.models.video_model import PoseModel, count_parameters
 
 GIGA = 2**30
@@ -19,39 +19,6 @@ GIGA = 2**30
 TDMI's 198, 5 x 32.9 and a head, follows it; ``gmacs`` can stand beside them, ``macs`` is exact."""
 
 MULTIPLY_ADDS = "multiply-adds / 2^30, all frames, backbone included"
-
-Paper = dict[str, Any]
-_NO_PAPER: Paper = {
-    "params": None,
-    "gflops": None,
-    "gflops_convention": None,
-    "posetrack17": None,
-    "posetrack18": None,
-    "posetrack21": None,
-}
-
-
-def _paper(**figures: Any) -> Paper:
-    return {**_NO_PAPER, **figures}
-
-
-_TDMI_COST = {"params": 5.3, "gflops": 198.0, "gflops_convention": MULTIPLY_ADDS}
-
-PAPER: dict[tuple[str, str], Paper] = {
-    ("tdmi", "hrnet_w48"): _paper(**_TDMI_COST, posetrack17=85.7, posetrack18=83.5, posetrack21=83.5),
-    ("tdmi_st", "hrnet_w48"): _paper(**_TDMI_COST, posetrack17=85.9, posetrack18=83.6, posetrack21=83.8),
-    ("simple_baseline", "resnet50"): _paper(posetrack17=72.4),
-    ("simple_baseline", "resnet152"): _paper(posetrack17=76.7),
-    ("hrnet", "hrnet_w48"): _paper(posetrack17=77.3),
-}
-"""Published figures by (model, backbone): parameters in millions, mAP on the validation sets. The baselines'
-scores are those that the papers' tables quote."""
-
-_OTHER_BACKBONES = {
-    "simple_baseline": ("resnet50",),
-    "hrnet": ("hrnet_w32", "hrnet_w16_small"),
-    "vitpose": ("vit_s", "vit_l", "vit_h"),
-}
 
 
 class _WithoutBatchNorm(TorchFunctionMode):
@@ -63,6 +30,20 @@ class _WithoutBatchNorm(TorchFunctionMode):
         if func is F.batch_norm and isinstance(args[0], Tensor):
             return args[0]
         return func(*args, **(kwargs or {}))
+
+
+class _WithoutInitialisation(TorchFunctionMode):
+    """Leaves out what fills weights: on ``meta`` there is nothing to fill, and it takes most of the time."""
+
+    FILLERS = frozenset({"normal_", "uniform_", "fill_", "zero_", "constant_", "kaiming_uniform_"})
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__name__", "") in self.FILLERS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
 
 
 def multiply_adds(model: PoseModel) -> int:
@@ -91,49 +72,19 @@ def multiply_adds(model: PoseModel) -> int:
 
 def meta_model(name: str, **arguments: Any) -> PoseModel:
     """``create_model`` without memory: every tensor on the ``meta`` device."""
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutInitialisation():
         return create_model(name, **arguments)
 
 
 def count(model: PoseModel) -> dict[str, Any]:
-    """``params_trainable`` (backbone frozen), ``params_total``, ``macs`` of a clip and ``gmacs`` (/ 2^30)."""
+    """``params_trainable`` (backbone frozen), ``params_total``; ``macs`` of a clip, ``gmacs`` (/ 2^30), and
+    ``gflops_2x``, twice that."""
     total, macs = count_parameters(model), multiply_adds(model)
     return {
         "params_trainable": total - count_parameters(model.backbone),
         "params_total": total,
         "gmacs": macs / GIGA,
+        "gflops_2x": 2 * macs / GIGA,
         "macs": macs,
         "gmacs_convention": MULTIPLY_ADDS,
-    }
-
-
-def model_table(name: str | None = None) -> list[dict[str, Any]]:
-    """The table of methods: one row per model and published backbone, ours beside the paper's figures.
-
-    Args:
-        name: one model only.
-
-    Returns:
-        Rows with ``name``, ``kind``, ``backbone``, ``input_size`` [h, w], ``frames``, what :func:`count`
-        gives, and ``paper``: ``params`` (millions), ``gflops``, ``gflops_convention``, mAP on
-        ``posetrack17``, ``posetrack18``, ``posetrack21``; ``None`` where no figure was published.
-    """
-    rows = []
-    for model_name in [name] if name is not None else list_models():
-        default = MODELS[model_name].backbone if model_name in MODELS else ""
-        for backbone in (default, *_OTHER_BACKBONES.get(model_name, ())):
-            rows.append(_row(model_name, backbone))
-    return rows
-
-
-def _row(name: str, backbone: str) -> dict[str, Any]:
-    model = meta_model(name, backbone=backbone or None)
-    return {
-        "name": name,
-        "kind": model.kind,
-        "backbone": backbone,
-        "input_size": list(model.input_size),
-        "frames": model.num_frames,
-        **count(model),
-        "paper": dict(PAPER.get((name, backbone), _NO_PAPER)),
     }

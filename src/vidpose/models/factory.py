@@ -85,7 +85,7 @@ def list_models() -> list[str]:
 
 def model_switches(name: str) -> list[str]:
     """The switches of a model: the keyword arguments of ``create_model`` that only this model has."""
-    entry = _entry(name)
+    entry = model_entry(name)
     names: dict[str, None] = {}
     for cls in entry.load().__mro__:
         if not issubclass(cls, PoseModel):
@@ -129,7 +129,7 @@ def create_model(
         InputError: an unknown name, backbone or switch (the message lists the known ones), or a size that
             does not fit.
     """
-    entry = _entry(name)
+    entry = model_entry(name)
     backbone = backbone or entry.backbone
     if backbone_family(backbone) not in entry.families:
         raise InputError(
@@ -241,7 +241,8 @@ def _rebuild(path: Path, description: Mapping[str, Any]) -> PoseModel:
         raise InputError(f"{path}: its model cannot be rebuilt: {error}") from error
 
 
-def _entry(name: str) -> ModelEntry:
+def model_entry(name: str) -> ModelEntry:
+    """What is known of a model's name; an unknown one is an :class:`InputError` that lists the known ones."""
     if name not in MODELS or name not in list_models():
         raise InputError(f"unknown model {name!r}; known: {', '.join(list_models())}")
     return MODELS[name]
@@ -274,6 +275,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
+    "model_entry",
     "model_switches",
     "save_model",
 ]

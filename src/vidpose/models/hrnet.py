@@ -81,8 +81,8 @@ def residual_layer(
 def init_residual(network: nn.Module) -> None:
     """Convolutions that keep the variance, and residual branches that start at zero (Goyal et al., 2017).
 
-    silent: published training starts from ImageNet weights. Under the usual He initialisation the features of an
-    untrained HRNet grow to 1e4 in eval mode, where BatchNorm does not yet know them.
+    silent: published training starts from ImageNet weights. Under the usual He initialisation the features of
+    an untrained HRNet grow to 1e4 in eval mode, where BatchNorm does not yet know them.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d):

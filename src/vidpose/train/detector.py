@@ -14,15 +14,14 @@ import lightning
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from vidpose.data.readers import Frame, read_image, read_posetrack
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
 from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
 from vidpose.train.module import configure_optimizers
-from vidpose.train.recipe import Recipe, TrainSection
-from vidpose.train.sampler import steps_per_epoch
+from vidpose.train.recipe import Recipe, TrainSection, check_types
 
 MIN_VISIBLE = 0.25
 """With less than this share of the box inside the crop, a person is neither person nor background."""
@@ -76,26 +75,6 @@ class FrameDataset(Dataset):
         sample = augment(image, people, ignored, self.size, self.long_side, rng)
         sample.image = recolour(sample.image, rng)
         return sample
-
-
-class EpochSampler(Sampler):
-    """``(epoch, position)`` of every frame once, in an order that follows from seed and epoch."""
-
-    def __init__(self, length: int, seed: int) -> None:
-        self.length = length
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by the training loop at the start of each epoch."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.length
-
-    def __iter__(self) -> Any:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        return iter([(self.epoch, int(i)) for i in order])
 
 
 def load_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
@@ -292,7 +271,7 @@ def _inside_any(box: np.ndarray, polygons: list[np.ndarray]) -> bool:
 
 
 class DetectorModule(lightning.LightningModule):
-    """One training step of :class:`PersonDetector`, and its score.
+    """One training step of :class:`PersonDetector`.
 
     Args:
         model: what is trained.
@@ -310,7 +289,6 @@ class DetectorModule(lightning.LightningModule):
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.last_losses: dict[str, Tensor] = {}
-        self._seen: list[tuple[tuple[np.ndarray, np.ndarray], np.ndarray, list[np.ndarray]]] = []
 
     def training_step(self, batch: tuple[Tensor, DetectorTargets], index: int) -> Tensor:
         images, targets = batch
@@ -319,79 +297,56 @@ class DetectorModule(lightning.LightningModule):
         return losses["total"]
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves training targets; validation batches are whole frames and stay where they are."""
-        if not isinstance(batch, tuple):
-            return batch
         images, t = batch
         targets = DetectorTargets(*(x.to(device) for x in (t.heatmap, t.boxes, t.box_weights, t.mask)))
         return images.to(device), targets
-
-    def validation_step(self, batch: list[Any], index: int) -> None:
-        self._seen += _detect(self.model, batch)
-
-    def on_validation_epoch_end(self) -> None:
-        if self._seen:
-            self.log("val/mAP", _score(self._seen), prog_bar=True, batch_size=1)
-        self._seen = []
 
     def configure_optimizers(self) -> Any:
         return configure_optimizers(self.model, self.options, self.steps_per_epoch, self.total_steps)
 
 
-def score_detector(model: PersonDetector, loader: DataLoader) -> dict[str, float]:
-    """``{"mAP": ...}`` in percent: AP at IoU 0.5 over the whole frames of a validation loader."""
+def score_detector(
+    model: PersonDetector, frames: FrameDataset, *, batch_size: int = 8, dtype: torch.dtype = torch.float32
+) -> dict[str, float]:
+    """``{"mAP": ...}`` in percent: average precision of boxes at IoU 0.5 over whole frames.
+
+    Args:
+        model: in any mode; it is put into eval mode, and back.
+        frames: without augmentation (``size=None``).
+        dtype: of the network's arithmetic.
+    """
     training = model.training
     model.eval()
-    seen = [item for batch in loader for item in _detect(model, batch)]
-    model.train(training)
-    return {"mAP": _score(seen)}
+    detections, truth, ignored = [], [], []
+    try:
+        for first in range(0, len(frames), batch_size):
+            batch = [frames[i] for i in range(first, min(first + batch_size, len(frames)))]
+            detections += model.detect([image for image, _, _ in batch], min_score=0.02, dtype=dtype)
+            truth += [people for _, people, _ in batch]
+            ignored += [regions for _, _, regions in batch]
+    finally:
+        model.train(training)
+    return {"mAP": average_precision(detections, truth, ignored)}
 
 
-def _detect(model: PersonDetector, batch: list[Any]) -> list[Any]:
-    found = model.detect([image for image, _, _ in batch], min_score=0.02)
-    return [(detected, people, ignored) for detected, (_, people, ignored) in zip(found, batch, strict=True)]
-
-
-def _score(seen: list[Any]) -> float:
-    detected, people, ignored = (list(part) for part in zip(*seen, strict=True))
-    return average_precision(detected, people, ignored)
-
-
-def build(recipe: Recipe) -> tuple[DetectorModule, DataLoader, DataLoader]:
-    """Module and loaders of a recipe with ``task: detector``.
-
-    Both datasets are :class:`FrameDataset`; the training loader asks for items by ``(epoch, position)``.
+def build(recipe: Recipe) -> tuple[PersonDetector, FrameDataset, FrameDataset]:
+    """Model, training frames and validation frames of a recipe with ``task: detector``.
 
     Raises:
         InputError: the data set is missing or holds no labelled frame, or a switch is unknown.
     """
-    train = recipe.train
     options = recipe.model.model_dump(exclude_none=True)
     known = ("name", "pretrained", "backbone", "long_side", "head_channels")
     unknown = [key for key in options if key not in known]
     if unknown or options.pop("name") != PersonDetector.name:
         wrong = f"unknown model.{unknown[0]}" if unknown else f"model.name is {recipe.model.name!r}"
         raise InputError(f"recipe: {wrong}; a detector has name: person_detector, {', '.join(known[1:])}")
-    torch.manual_seed(train.seed)
+    check_types([PersonDetector.__init__], options)
     model = PersonDetector(**options)
     # The height of a 4:3 picture; portrait pictures are cut, which the jitter does anyway.
     size = (-(-model.long_side * 3 // 4 // MULTIPLE) * MULTIPLE, model.long_side)
-    training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=train.seed)
-    train_loader = DataLoader(
-        training,
-        batch_size=train.batch_size,
-        sampler=EpochSampler(len(training), train.seed),
-        collate_fn=collate,
-        num_workers=train.num_workers,
-        drop_last=len(training) >= train.batch_size,
-        persistent_workers=train.num_workers > 0,
-    )
-    validation = FrameDataset(_frames(recipe, "val"), None, long_side=model.long_side)
-    val_loader = DataLoader(validation, batch_size=8, collate_fn=list, num_workers=train.num_workers)
-    per_epoch = steps_per_epoch(len(training), train.batch_size)
-    total = min(train.epochs * per_epoch, train.max_steps or train.epochs * per_epoch)
-    module = DetectorModule(model, train, steps_per_epoch=per_epoch, total_steps=total)
-    return module, train_loader, val_loader
+    training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=recipe.train.seed)
+    return model, training, FrameDataset(_frames(recipe, "val"), None, long_side=model.long_side)
 
 
 def _frames(recipe: Recipe, part: str) -> list[Frame]:

@@ -15,9 +15,9 @@ from torch.utils.data import DataLoader, Subset
 
 from vidpose import progress
 from vidpose.data.clips import ClipDataset, Sample, collate_clips, prepare_clips, worker_init
-from vidpose.data.readers import PoseDataset
+from vidpose.data.readers import PoseDataset, read_document
 from vidpose.geometry import apply_affine, decode_heatmaps, flip_heatmaps, heatmap_to_input, invert_affine
-from vidpose.io.files import read_json, write_json
+from vidpose.io.files import write_json
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK18, Skeleton, convert_keypoints
 
@@ -123,7 +123,7 @@ def write_truth(data: PoseDataset, chosen: set[tuple[int, int]], folder: Path) -
     for v, video in enumerate(data.videos):
         kept = {frame.image_id for f, frame in enumerate(video.frames) if (v, f) in chosen}
         if kept:
-            content = read_json(video.source)
+            content = read_document(video.source)
             content["images"] = [image for image in content["images"] if image["id"] in kept]
             content["annotations"] = [a for a in content.get("annotations", []) if a["image_id"] in kept]
             content.setdefault("categories", [_category()])

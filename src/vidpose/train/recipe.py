@@ -5,12 +5,13 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from importlib import resources
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from vidpose.errors import InputError
 
@@ -62,6 +63,8 @@ class DataSection(_Section):
     padding: float = Field(default=1.25, gt=0)
     cache: Literal["none", "ram"] = "none"
     augment: Literal["uniform", "gaussian", "none"] = "uniform"
+    augment_strength: float = Field(default=1.0, ge=0, le=1)
+    """Part of the full rotation, scale and half-body augmentation."""
     photometric: float = Field(default=0.0, ge=0, le=1)
     """Strength of changes of light, colour, noise and blur (no paper has them); 0: none."""
 
@@ -109,6 +112,13 @@ class TrainSection(_Section):
     devices: int | Literal["auto"] = 1
     num_nodes: int = Field(default=1, ge=1)
     strategy: str = "auto"
+
+    @field_validator("devices")
+    @classmethod
+    def _some_devices(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("must be auto or at least 1")
+        return value
 
 
 class TestSection(_Section):
@@ -177,10 +187,16 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{place}: is not valid YAML: {getattr(error, 'problem', None) or error}") from None
 
 
+def _recipe_folder() -> Path:
+    """``vidpose/recipes`` of an installed package, ``recipes`` beside ``src`` in the source tree."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parents[1] / "recipes"
+
+
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    folder = resources.files("vidpose") / "recipes"
-    return sorted(entry.name[:-5] for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(file.stem for file in _recipe_folder().glob("*.yaml"))
 
 
 def load_recipe(
@@ -222,7 +238,7 @@ def _read_source(source: str | os.PathLike[str]) -> tuple[str, str]:
     name = str(source).removesuffix(".yaml")
     known = shipped_recipes()
     if name in known:
-        return name, (resources.files("vidpose") / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
+        return name, (_recipe_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise InputError(f"{source}: no such recipe file; {hint}shipped recipes: {', '.join(known)}")
@@ -270,6 +286,29 @@ def _validate(content: dict[str, Any], where: str) -> Recipe:
         raise InputError(f"{where}: {key}: {problem[:1].lower()}{problem[1:]}{shown}") from None
 
 
+def check_types(callables: Sequence[Callable[..., Any]], arguments: Mapping[str, Any]) -> None:
+    """Refuses a switch of a model that is not of the type that its signature names.
+
+    Args:
+        callables: what takes the arguments; the first one that names an argument decides.
+        arguments: by name, as the recipe gives them.
+    """
+    for name, value in arguments.items():
+        hints = (typing.get_type_hints(function).get(name) for function in callables)
+        hint = next((hint for hint in hints if hint is not None), None)
+        if hint is None:
+            continue
+        try:
+            TypeAdapter(hint, config=ConfigDict(strict=True, arbitrary_types_allowed=True)).validate_python(
+                value
+            )
+        except ValidationError as error:
+            problem = error.errors()[0]["msg"]
+            raise InputError(
+                f"recipe: model.{name}: {problem[:1].lower()}{problem[1:]} (it is {value!r})"
+            ) from None
+
+
 def _suggest(key: str) -> str:
     known = known_keys()
     same_leaf = [k for k in known if k.rpartition(".")[2] == key.rpartition(".")[2]]
@@ -289,7 +328,9 @@ _FREE_KEYS = {
 
 def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Dotted keys whose values differ in a way that would change the numbers of a run."""
-    flat_old, flat_new = _flatten(old), _flatten(new)
+    # A key that is younger than the run had its default's effect then.
+    defaults = _flatten(Recipe(model=ModelSection(name="")).dump())
+    flat_old, flat_new = {**defaults, **_flatten(old)}, {**defaults, **_flatten(new)}
     free = set(_FREE_KEYS)
     if new.get("train", {}).get("schedule") == "cosine":
         free -= {"train.epochs", "train.max_steps"}

@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 import torch
 import yaml
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
@@ -22,12 +23,12 @@ from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples,
 from vidpose.data.readers import read_posetrack
 from vidpose.errors import InputError
 from vidpose.io.files import read_json, write_json, write_text
-from vidpose.models.factory import create_model, load_weights, save_model
+from vidpose.models.factory import create_model, load_weights, model_entry, save_model
 from vidpose.models.video_model import PoseModel
 from vidpose.train import callbacks
-from vidpose.train.module import PoseModule, configure_optimizers
+from vidpose.train.module import PoseModule
 from vidpose.train.predict import fork_where_possible
-from vidpose.train.recipe import Recipe, load_recipe, recipe_differences
+from vidpose.train.recipe import Recipe, check_types, load_recipe, recipe_differences
 from vidpose.train.sampler import StepBatchSampler, steps_per_epoch
 from vidpose.train.validation import (
     SplitScorer,
@@ -77,9 +78,11 @@ class TrainResult:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
+    settings = evaluation_settings(recipe)
     if recipe.task == "pose":
-        return evaluation_settings(recipe)
-    return {"metric": "box AP at IoU 0.5", "seed": recipe.train.seed}
+        return settings
+    kept = {key: settings[key] for key in ("seed", "subset") if key in settings}
+    return {"metric": "box AP at IoU 0.5", **kept}
 
 
 # --- training --------------------------------------------------------------------------------------------
@@ -247,6 +250,7 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         heatmap_size=model.heatmap_size,
         padding=recipe.data.padding,
         augment=recipe.data.augment,
+        augment_strength=recipe.data.augment_strength,
         photometric=recipe.data.photometric,
         seed=recipe.train.seed,
         cache=recipe.data.cache,
@@ -270,31 +274,17 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
 
 
 def _detector_parts(recipe: Recipe) -> _Parts:
-    from vidpose.train.detector import build
+    from vidpose.train.detector import DetectorModule, build, collate, score_detector
 
-    built, loader, val_loader = build(recipe)
+    model, training, validation = build(recipe)
 
     def make_module(per_epoch: int, total: int) -> lightning.LightningModule:
-        built.configure_optimizers = lambda: configure_optimizers(built.model, recipe.train, per_epoch, total)  # type: ignore[method-assign]
-        return built
+        return DetectorModule(model, recipe.train, steps_per_epoch=per_epoch, total_steps=total)
 
     def score(module: Any) -> dict[str, float]:
-        """Its own validation, with what it logs caught."""
-        logged: dict[str, float] = {}
-        training = module.training
-        module.eval()
-        module.log = lambda name, value, **_: logged.update({name.removeprefix("val/"): float(value)})
-        try:
-            with torch.no_grad():
-                for index, batch in enumerate(val_loader):
-                    module.validation_step(batch, index)
-            module.on_validation_epoch_end()
-        finally:
-            del module.log
-            module.train(training)
-        return logged
+        return score_detector(module.model, validation, dtype=autocast_type(recipe) or torch.float32)
 
-    return _Parts(loader.dataset, loader.collate_fn, make_module, score)  # type: ignore[arg-type]
+    return _Parts(training, collate, make_module, score)
 
 
 class TrainingData(lightning.LightningDataModule):
@@ -338,6 +328,8 @@ def build_model(recipe: Recipe, quiet: bool = True) -> PoseModel:
     arguments["freeze_backbone"] = (
         section.freeze_backbone if section.freeze_backbone is not None else not options.train_backbone
     )
+    classes: Any = model_entry(section.name).load().__mro__
+    check_types([cls.__init__ for cls in classes], section.model_extra or {})
     model = create_model(section.name, **arguments)
     if options.init_from is not None:
         report = load_weights(model, options.init_from)
@@ -378,14 +370,14 @@ def _trainer(recipe: Recipe, hooks: list[Any]) -> lightning.Trainer:
             use_distributed_sampler=False,
             default_root_dir=recipe.output,
         )
-    except (RuntimeError, ValueError) as error:
-        if type(error).__name__ in ("MisconfigurationException", "ValueError", "RuntimeError"):
-            raise InputError(f"train: devices, strategy or precision cannot be used here: {error}") from error
-        raise
+    except (MisconfigurationException, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"train: accelerator, devices, strategy or precision cannot be used here: {error}"
+        ) from error
 
 
 def _world_size(devices: int | str) -> int:
-    if isinstance(devices, int) and devices > 0:
+    if isinstance(devices, int):
         return devices
     return max(torch.cuda.device_count(), 1)
 

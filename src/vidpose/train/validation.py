@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vidpose.data.clips import ClipDataset, detected_samples, ground_truth_samples
 from vidpose.data.readers import PoseDataset, read_posetrack
+from vidpose.device import native_bfloat16
 from vidpose.errors import InputError
 from vidpose.models.factory import create_model, describe_checkpoint, load_model, load_weights
 from vidpose.models.video_model import PoseModel
@@ -60,7 +61,8 @@ def precision_name(recipe: Recipe) -> str:
         return recipe.train.precision
     if torch.cuda.is_available() and recipe.train.accelerator != "cpu":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return "fp32"
+    on_cpu = recipe.train.accelerator in ("auto", "cpu")
+    return "bf16" if on_cpu and native_bfloat16(torch.device("cpu")) else "fp32"
 
 
 def autocast_type(recipe: Recipe) -> torch.dtype | None:

@@ -102,12 +102,23 @@ def test_posetrack17_is_scored_too(learnt, root: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "annotations" / "train").mkdir(parents=True)
     (data / "images").symlink_to(root / "images")
+    boxes = []
     for file in (root / "annotations" / "train").glob("*.json"):
-        old = as_posetrack17(json.loads(file.read_text()))
-        (data / "annotations" / "train" / file.name).write_text(json.dumps(old))
-    options = [*SMALL, f"data.root={data}", "data.val_split=train", f"output={tmp_path}", "data.version='17'"]
-    result = validate("hrnet_small", learnt.best_weights, options, quiet=True)
-    assert result.scores["ap"]["Mean"] > 80
+        content = json.loads(file.read_text())
+        names = {image["id"]: image["file_name"] for image in content["images"]}
+        boxes += [
+            {"image_name": names[a["image_id"]], "bbox": a["bbox"], "score": 0.9}
+            for a in content["annotations"]
+        ]
+        (data / "annotations" / "train" / file.name).write_text(json.dumps(as_posetrack17(content)))
+    detected = tmp_path / "boxes.json"
+    detected.write_text(json.dumps(boxes))
+    options = [*SMALL, "data.val_split=train", f"output={tmp_path}", f"data.boxes={detected}"]
+    new, old = (
+        validate("hrnet_small", learnt.best_weights, [*options, *which], quiet=True).scores["ap"]["Mean"]
+        for which in ([f"data.root={root}"], [f"data.root={data}", "data.version='17'"])
+    )
+    assert old == pytest.approx(new, abs=1e-6) and new > 80
 
 
 def test_video_model_starts_from_a_trained_backbone(learnt, root: Path, tmp_path: Path) -> None:

@@ -68,6 +68,7 @@ def export_model(model: PoseModel, path: str | os.PathLike[str]) -> ExportReport
     if suffix not in writers:
         raise InputError(f"{path}: unknown export format {suffix or '(no suffix)'}; use .onnx or .pt2")
     label, write = writers[suffix]
+    name = model.config.get("name") or model.name
     model = model.cpu().float().eval()
     wrapped = HeatmapsOnly(model)
     shape = (model.num_frames, 3, *model.input_size)
@@ -77,11 +78,11 @@ def export_model(model: PoseModel, path: str | os.PathLike[str]) -> ExportReport
         other = torch.randn(3, *shape, generator=generator)
         difference = float((run(other) - wrapped(other)).abs().max())
         if not difference <= TOLERANCE:
-            raise RuntimeError(f"{label} graph of {model.name} differs from the original by {difference:.1e}")
+            raise RuntimeError(f"{label} graph of {name} differs from the original by {difference:.1e}")
         size = temporary.stat().st_size
     heatmaps: list[int | str] = ["B", model.num_joints, *model.heatmap_size]
     return ExportReport(
-        str(path), label, model.name, {"clips": ["B", *shape]}, {"heatmaps": heatmaps}, difference, size
+        str(path), label, name, {"clips": ["B", *shape]}, {"heatmaps": heatmaps}, difference, size
     )
 
 

@@ -81,7 +81,7 @@ def _settings(recipe: Recipe) -> dict[str, Any]:
     settings = evaluation_settings(recipe)
     if recipe.task == "pose":
         return settings
-    kept = {key: settings[key] for key in ("seed", "subset") if key in settings}
+    kept: dict[str, Any] = {key: settings[key] for key in ("seed", "subset") if key in settings}
     return {"metric": "box AP at IoU 0.5", **kept}
 
 

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vidpose.errors import InputError
+from vidpose.models.checkpoint_files import store_half
 from vidpose.models.counting import meta_model, multiply_adds
 from vidpose.models.factory import (
     MODELS,
@@ -48,6 +49,21 @@ def test_models_come_back_from_their_file(name, tmp_path):
     assert not again.training and type(again) is type(model)
     assert describe_checkpoint(path)["config"]["name"] == name
     assert [p.name for p in path.parent.iterdir()] == ["m.safetensors"]
+
+
+def test_half_as_large_file_gives_nearly_the_same_poses(tmp_path):
+    torch.manual_seed(0)
+    model = small("hrnet").eval()
+    save_model(model, tmp_path / "whole.safetensors", {"seed": 7})
+    store_half(tmp_path / "whole.safetensors", tmp_path / "half.safetensors")
+    again = load_model(tmp_path / "half.safetensors")
+    assert again.card == {"seed": 7} and {p.dtype for p in again.parameters()} == {torch.float32}
+    frames = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        expected, found = model(frames).heatmaps, again(frames).heatmaps
+    assert (found - expected).abs().max() < 0.01 * expected.abs().max()
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
+    assert sizes[0] < 0.7 * sizes[1]
 
 
 @pytest.mark.parametrize("name", list_models())

@@ -60,8 +60,7 @@ def test_tdmi_has_the_published_size(rows, name):
     (row,) = (row for row in rows if row["name"] == name)
     assert row["gmacs"] == pytest.approx(row["paper"]["gflops"], rel=0.05)
     assert (row["frames"], row["kind"]) == (5, "video")
-    limit = 0.05 if name == "tdmi" else 0.07  # one figure was published for both; ST has a module more
-    assert row["params_trainable"] == pytest.approx(row["paper"]["params"] * 1e6, rel=limit)
+    assert row["params_trainable"] == pytest.approx(row["paper"]["params"] * 1e6, rel=0.05)
 
 
 @pytest.mark.parametrize("name", ["tdmi_st", "vitpose"])

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from vidpose.errors import InputError
+from vidpose.io.files import atomic_path
 
 WEIGHT_NAMES = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin")
@@ -227,3 +228,20 @@ def _numpy_allowed() -> AbstractContextManager[Any]:
             (core.multiarray.scalar, f"{module}.scalar"),
         ]
     return torch.serialization.safe_globals(functions)
+
+
+def store_half(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copies one of our safetensors files with convolutions and matrices in float16: half the size.
+
+    What is small or has a wide range (biases, normalisation) stays float32; a model read from the copy
+    computes in float32 as before.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(os.fspath(source), framework="pt") as file:
+        metadata = file.metadata()
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    halved = {k: v.half() if v.dim() > 1 and v.is_floating_point() else v for k, v in tensors.items()}
+    with atomic_path(target) as temporary:
+        save_file(halved, temporary, metadata=metadata)

@@ -168,8 +168,8 @@ class TDMIHead(nn.Module):
         self.num_frames = num_frames
         self.encoder = encoder
         self.factors = factors
-        # silent: how TDMI-ST aggregates the sequence; here two residual blocks on all frames' channels.
-        self.sequence = residual_chain(num_frames * channels, channels, 2) if spatio_temporal else None
+        # silent: how TDMI-ST aggregates the sequence; here one convolution over all frames' channels.
+        self.sequence = conv_bn(num_frames * channels, channels, 3) if spatio_temporal else None
         moving = 0 if encoder is None else width if factors is None else factors.useful_channels
         # silent: "several residual blocks" are three, as in public code.
         self.enhance = residual_chain(moving + channels, width, 3)

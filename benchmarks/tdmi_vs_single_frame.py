@@ -19,7 +19,7 @@ import os
 import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from vidpose.data.synthesis import synthesize
@@ -27,19 +27,18 @@ from vidpose.io.files import read_json, write_json
 
 LIMIT_MAP = 2.0
 SINGLE = "single frame (hrnet)"
-ROWS = {
-    SINGLE: None,
-    "TDE off (control)": ["model.tde=false"],
-    "TDE on, MI off": ["model.mutual_information=false"],
-    "TDMI": [],
+ROWS: dict[str, tuple[str, list[str]]] = {
+    SINGLE: ("single_frame", []),
+    "TDE off (control)": ("tde_off", ["model.tde=false"]),
+    "TDE on, MI off": ("mi_off", ["model.mutual_information=false"]),
+    "TDMI": ("tdmi", []),
 }
 COLUMNS = ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "mAP")
 
 
 def main() -> None:
     options = _options()
-    folder: Path = options.out
-    data: Path = options.data or folder / "data"
+    data: Path = options.data or options.out / "data"
     # Seeds of training and test videos differ: no scene, person or motion is shared.
     synthesize(data, videos=options.videos, frames=14, seed=1000, split="train", workers=options.jobs)
     synthesize(
@@ -52,10 +51,20 @@ def main() -> None:
         workers=options.jobs,
     )
     with ThreadPoolExecutor(options.jobs) as pool:
-        chains = [pool.submit(_train_seed, seed, folder, data, options) for seed in options.seeds]
-        results = [chain.result() for chain in chains]
+        # Backbones first: every other run needs one.
+        backbones = {seed: pool.submit(_train, SINGLE, seed, data, options) for seed in options.seeds}
+        others = {
+            (seed, row): pool.submit(_train, row, seed, data, options, backbones[seed])
+            for seed in options.seeds
+            for row in ROWS
+            if row != SINGLE
+        }
+        results = [
+            {row: (backbones[seed] if row == SINGLE else others[seed, row]).result() for row in ROWS}
+            for seed in options.seeds
+        ]
     passed = _report(results, options)
-    write_json(folder / "results.json", {"options": _plain(options), "results": results})
+    write_json(options.out / "results.json", {"options": _plain(options), "results": results})
     sys.exit(0 if passed else 1)
 
 
@@ -66,41 +75,36 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/tdmi_vs_single_frame"))
     parser.add_argument("--data", type=Path, help="synthetic data set; made where it is missing")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--videos", type=int, default=500)
+    parser.add_argument("--videos", type=int, default=400)
     parser.add_argument("--test-videos", type=int, default=40)
     parser.add_argument("--backbone-epochs", type=int, default=6)
     parser.add_argument("--head-epochs", type=int, default=1)
-    parser.add_argument("--jobs", type=int, default=1, help="seeds trained at the same time, one thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one thread each")
     return parser.parse_args()
 
 
-def _train_seed(
-    seed: int, folder: Path, data: Path, options: argparse.Namespace
-) -> dict[str, dict[str, float]]:
-    """Scores of every row for one seed."""
-    found = {}
-    backbone = folder / f"seed{seed}" / "single_frame"
-    for row, switches in ROWS.items():
-        if switches is None:
-            recipe, output, epochs = "hrnet_small", backbone, options.backbone_epochs
-            overrides = []
-        else:
-            name = row.lower().replace(" ", "_").replace(",", "").replace("(", "").replace(")", "")
-            recipe, output, epochs = "tdmi_small", folder / f"seed{seed}" / name, options.head_epochs
-            overrides = [f"train.init_from={backbone / 'best.safetensors'}", *switches]
-        found[row] = _run(
-            recipe,
-            output,
-            [
-                f"data.root={data}",
-                f"train.seed={seed}",
-                f"train.epochs={epochs}",
-                f"train.val_every_epochs={epochs}",  # once, at the end: the test set chooses nothing
-                "train.num_workers=0",
-                *overrides,
-            ],
-        )
-    return found
+def _train(
+    row: str,
+    seed: int,
+    data: Path,
+    options: argparse.Namespace,
+    backbone: Future[dict[str, float]] | None = None,
+) -> dict[str, float]:
+    """Scores of one row for one seed."""
+    folder = options.out / f"seed{seed}"
+    recipe, epochs, switches = "hrnet_small", options.backbone_epochs, []
+    if backbone is not None:
+        backbone.result()  # it was submitted earlier, so waiting for it cannot block the pool
+        recipe, epochs = "tdmi_small", options.head_epochs
+        switches = [f"train.init_from={folder / ROWS[SINGLE][0] / 'best.safetensors'}", *ROWS[row][1]]
+    overrides = [
+        f"data.root={data}",
+        f"train.seed={seed}",
+        f"train.epochs={epochs}",
+        f"train.val_every_epochs={epochs}",  # once, at the end: the test set chooses nothing
+        "train.num_workers=0",
+    ]
+    return _run(recipe, folder / ROWS[row][0], [*overrides, *switches])
 
 
 def _run(recipe: str, output: Path, overrides: list[str]) -> dict[str, float]:
@@ -118,9 +122,7 @@ def _run(recipe: str, output: Path, overrides: list[str]) -> dict[str, float]:
 
 
 def _report(results: list[dict[str, dict[str, float]]], options: argparse.Namespace) -> bool:
-    print(
-        f"{options.videos} training videos, {options.test_videos} held-out hard ones; ground-truth boxes,"
-    )
+    print(f"{options.videos} training videos, {options.test_videos} held-out hard ones; ground-truth boxes,")
     print(f"DARK, no flip test; official mAP; {len(options.seeds)} seeds: mean ± standard deviation\n")
     print(f"{'':22}" + "".join(f"{name:>10}" for name in COLUMNS) + f"{'':>5}{'by seed':<20}gain by seed")
     gains: dict[str, list[float]] = {}

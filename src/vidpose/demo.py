@@ -22,12 +22,12 @@ SEED = 424242
 FRAMES = 120
 
 
-def run(folder: str | Path) -> None:
+def run(folder: str | Path, frames: int = FRAMES) -> None:
     """Writes the video and its truth into ``folder``, estimates poses with both models, prints the tables."""
     began = time.monotonic()
     root = Path(folder)
     made = synthesize(
-        root / "data", videos=1, frames=FRAMES, seed=SEED, split="test", write="video", difficulty="hard"
+        root / "data", videos=1, frames=frames, seed=SEED, split="test", write="video", difficulty="hard"
     )
     name = made["names"][0]
     video = root / "data" / "videos" / "test" / f"{name}.mp4"

@@ -32,7 +32,7 @@ OBJECTIVE = (  # Eq. 13
 # What alpha = 1 multiplies. A KL in nats is thousands of times the number that public code computes, so the
 # printed alpha has no meaning for it; these make the gradient of the MI part 0.1 to 1 times that of the
 # heatmap loss at initialisation (docs/methods/tdmi.md has the measurement).
-OBJECTIVE_SCALE = {"club": 5e-4, "kl": 5e-4, "released": 1.0}
+OBJECTIVE_SCALE = {"club": 2.75e-4, "kl": 2.75e-4, "released": 1.0}
 FIT_SCALE = 5e-4  # of the loss of the estimator's own heads: small, so that clipping does not see it
 
 

@@ -1,0 +1,48 @@
+"""What ``make demo`` runs, on a shorter video, with the weights that ship."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+
+from vidpose import PoseEstimator, demo
+from vidpose.infer.detect import shipped_detector
+from vidpose.io.video import open_video
+
+WEIGHTS = shipped_detector().parent
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo")
+
+
+def test_demo_names_a_video_and_a_sheet_and_scores_both_models(
+    shown: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo.run(shown, frames=10)
+    text = capsys.readouterr().out
+    assert len(re.findall(r"^\| AP +\|", text, flags=re.MULTILINE)) == 2
+    video = Path(re.findall(r"annotated video: (.+)", text)[0])
+    sheet = Path(re.findall(r"contact sheet: +(.+)", text)[0])
+    with open_video(str(video)) as frames:
+        assert sum(1 for _ in frames) == 10
+    assert cv2.imread(str(sheet)) is not None
+    poses = json.loads(Path(re.findall(r"poses: +(.+)", text)[0]).read_text())
+    assert len(poses["images"]) == 10
+    assert poses["annotations"], "the shipped detector found nobody"
+
+
+def test_shipped_weights_are_small_and_say_where_they_come_from() -> None:
+    sizes = {path.stem: path.stat().st_size for path in WEIGHTS.glob("*.safetensors")}
+    assert {"person_detector", "tdmi", "hrnet"} <= set(sizes)
+    assert sizes["person_detector"] + sizes["tdmi"] <= 16e6
+    for name in ("tdmi", "hrnet"):
+        card = PoseEstimator(model=name, detector="full-frame", device="cpu").model.card
+        assert isinstance(card, dict) and not isinstance(card, torch.nn.Module)
+        assert card["steps"] > 0 and card["scores"]["mAP"] > 50 and "seed" in card and "data" in card

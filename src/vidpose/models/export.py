@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -73,7 +75,13 @@ def export_model(model: PoseModel, path: str | os.PathLike[str]) -> ExportReport
     wrapped = HeatmapsOnly(model)
     shape = (model.num_frames, 3, *model.input_size)
     generator = torch.Generator().manual_seed(0)
-    with torch.inference_mode(False), torch.no_grad(), atomic_path(path) as temporary:
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        warnings.catch_warnings(),
+        atomic_path(path) as temporary,
+    ):
+        warnings.simplefilter("ignore")  # deprecations inside torch.export, of which no user can rid himself
         run = write(wrapped, torch.randn(2, *shape, generator=generator), temporary)
         other = torch.randn(3, *shape, generator=generator)
         difference = float((run(other) - wrapped(other)).abs().max())
@@ -102,9 +110,19 @@ def _write_onnx(module: nn.Module, clips: Tensor, path: Path) -> Callable[[Tenso
         import onnxscript  # noqa: F401 - torch's exporter needs it
     except ImportError:
         raise MissingExtraError("ONNX export", "export") from None
-    program = torch.onnx.export(
-        _program(module, clips), dynamo=True, input_names=["clips"], output_names=["heatmaps"], verbose=False
-    )
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that torchvision, which nothing here needs, is absent
+    try:
+        program = torch.onnx.export(
+            _program(module, clips),
+            dynamo=True,
+            input_names=["clips"],
+            output_names=["heatmaps"],
+            verbose=False,
+        )
+    finally:
+        logger.setLevel(level)
     assert program is not None
     program.save(path, external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -124,7 +124,7 @@ def _run(recipe: str, output: Path, overrides: list[str]) -> dict[str, float]:
 def _report(results: list[dict[str, dict[str, float]]], options: argparse.Namespace) -> bool:
     print(f"{options.videos} training videos, {options.test_videos} held-out hard ones; ground-truth boxes,")
     print(f"DARK, no flip test; official mAP; {len(options.seeds)} seeds: mean ± standard deviation\n")
-    print(f"{'':22}" + "".join(f"{name:>10}" for name in COLUMNS) + f"{'':>5}{'by seed':<20}gain by seed")
+    print(f"{'':22}" + "".join(f"{name:>10}" for name in COLUMNS) + f"{'':>6}{'by seed':<20}gain by seed")
     gains: dict[str, list[float]] = {}
     for row in ROWS:
         scores = [result[row] for result in results]

@@ -6,7 +6,7 @@ One seed is four runs: a single-frame model; on top of its frozen backbone, with
 steps each, TDMI whole, TDMI without the mutual-information objective, and a control without the temporal
 difference encoder (the same head on the key frame alone, so that what longer training gives is not taken for
 what time gives). Every run is scored once, at its end, on held-out videos with occlusion, blur and darkness
-that neither training nor any choice has seen. Stopped, it continues where it was.
+that training has not seen. Stopped, it continues where it was.
 
 Limit: TDMI's mean must be at least 2 mAP above the single-frame model's. Exit status 1 if it is not.
 """

@@ -121,12 +121,6 @@ def invert_affine(affine: np.ndarray) -> np.ndarray:
     return np.concatenate([linear, -(linear @ affine[:, 2])[:, None]], axis=1)
 
 
-def compose_affine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The affine that applies ``first``, then ``second``."""
-    linear = second[:, :2] @ first[:, :2]
-    return np.concatenate([linear, (second[:, :2] @ first[:, 2] + second[:, 2])[:, None]], axis=1)
-
-
 def apply_affine(affine: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Points [..., 2] through an affine [2, 3], in float64."""
     affine = np.asarray(affine, dtype=np.float64)

@@ -10,7 +10,6 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +19,7 @@ import torch
 from vidpose.device import resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
+from vidpose.infer.weights import weights_folder
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
 from vidpose.models.person_detector import PersonDetector, load_detector, non_maximum_suppression
@@ -116,7 +116,7 @@ def build_detector(
 
 def shipped_detector() -> Path:
     """The small detector's weights inside the package."""
-    path = Path(str(resources.files("vidpose"))) / "weights" / SHIPPED
+    path = weights_folder() / SHIPPED
     if not path.is_file():
         raise InputError(
             f"detector 'auto': {path} is missing from this installation; reinstall vidpose, or give "

@@ -55,8 +55,13 @@ def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> t
     return model.eval(), text
 
 
+def weights_folder() -> Path:
+    """Where the weights that ship with vidpose lie."""
+    return Path(str(resources.files("vidpose"))) / "weights"
+
+
 def _shipped(name: str) -> Path:
-    folder = Path(str(resources.files("vidpose"))) / "weights"
+    folder = weights_folder()
     path = folder / f"{name}.safetensors"
     if path.is_file():
         return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -76,11 +75,6 @@ class PoseModel(nn.Module):
         self.notes: list[str] = []
         self.freeze_backbone = freeze_backbone
         self.set_backbone_trainable(not freeze_backbone)
-
-    @property
-    def key_index(self) -> int:
-        """Position of the key frame in a clip."""
-        return self.num_frames // 2
 
     def set_backbone_trainable(self, trainable: bool) -> None:
         """Freezes or thaws the backbone; frozen means frozen: statistics too."""
@@ -178,15 +172,3 @@ def heatmap_loss(heatmaps: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 def count_parameters(module: nn.Module, *, trainable: bool = False) -> int:
     """Number of scalars in the parameters, all or only those that take gradients."""
     return sum(p.numel() for p in module.parameters() if p.requires_grad or not trainable)
-
-
-def init_like_released(module: nn.Module) -> None:
-    """Convolutions N(0, 0.001), biases 0, BatchNorm 1 and 0: what public code of this family does."""
-    for layer in itertools.chain([module], module.modules()):
-        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
-            nn.init.normal_(layer.weight, std=0.001)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.ones_(layer.weight)
-            nn.init.zeros_(layer.bias)

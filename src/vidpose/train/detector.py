@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import cv2
-import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,8 +19,8 @@ from vidpose.data.readers import Frame, read_image, read_posetrack
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
 from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
-from vidpose.train.module import configure_optimizers
-from vidpose.train.recipe import Recipe, TrainSection, check_types
+from vidpose.train.module import TrainedModule
+from vidpose.train.recipe import Recipe, check_types
 
 MIN_VISIBLE = 0.25
 """With less than this share of the box inside the crop, a person is neither person nor background."""
@@ -270,39 +269,18 @@ def _inside_any(box: np.ndarray, polygons: list[np.ndarray]) -> bool:
     )
 
 
-class DetectorModule(lightning.LightningModule):
-    """One training step of :class:`PersonDetector`.
-
-    Args:
-        model: what is trained.
-        train: the recipe's section.
-        steps_per_epoch: for milestones.
-        total_steps: of the whole run.
-    """
-
-    def __init__(
-        self, model: PersonDetector, train: TrainSection, *, steps_per_epoch: int, total_steps: int
-    ) -> None:
-        super().__init__()
-        self.model = model
-        self.options = train
-        self.steps_per_epoch = steps_per_epoch
-        self.total_steps = total_steps
-        self.last_losses: dict[str, Tensor] = {}
+class DetectorModule(TrainedModule):
+    """One training step of :class:`PersonDetector`."""
 
     def training_step(self, batch: tuple[Tensor, DetectorTargets], index: int) -> Tensor:
         images, targets = batch
-        losses = self.model.losses(self.model(images.contiguous(memory_format=torch.channels_last)), targets)
-        self.last_losses = {name: value.detach() for name, value in losses.items()}
-        return losses["total"]
+        out = self.model(images.contiguous(memory_format=torch.channels_last))
+        return self.total(self.model.losses(out, targets))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         images, t = batch
         targets = DetectorTargets(*(x.to(device) for x in (t.heatmap, t.boxes, t.box_weights, t.mask)))
         return images.to(device), targets
-
-    def configure_optimizers(self) -> Any:
-        return configure_optimizers(self.model, self.options, self.steps_per_epoch, self.total_steps)
 
 
 def score_detector(

@@ -17,28 +17,40 @@ from vidpose.models.video_model import PoseModel
 from vidpose.train.recipe import TrainSection
 
 
-class PoseModule(lightning.LightningModule):
-    """One training step of a pose model.
+class TrainedModule(lightning.LightningModule):
+    """A model, its optimiser, and the losses of its last step; subclasses say what a step is.
 
     Args:
-        model: built by ``create_model``.
+        model: what is trained.
         train: the recipe's section.
         steps_per_epoch: for milestones.
         total_steps: of the whole run.
     """
 
     def __init__(
-        self, model: PoseModel, train: TrainSection, *, steps_per_epoch: int, total_steps: int
+        self, model: nn.Module, train: TrainSection, *, steps_per_epoch: int, total_steps: int
     ) -> None:
         super().__init__()
-        self.model = model
+        self.model: Any = model
         self.options = train
         self.steps_per_epoch = steps_per_epoch
         self.total_steps = total_steps
         self.last_losses: dict[str, Tensor] = {}
 
+    def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The loss to minimise; all of them are kept for the log."""
+        self.last_losses = {name: value.detach() for name, value in losses.items()}
+        return losses["total"]
+
+    def configure_optimizers(self) -> Any:
+        return configure_optimizers(self.model, self.options, self.steps_per_epoch, self.total_steps)
+
+
+class PoseModule(TrainedModule):
+    """One training step of a pose model that ``create_model`` built."""
+
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        model = self.model
+        model: PoseModel = self.model
         clips = prepare_clips(batch["clips"], channels_last=self.options.channels_last)
         key = clips.shape[1] // 2
         points, weights = batch["points"], batch["weights"]
@@ -48,12 +60,7 @@ class PoseModule(lightning.LightningModule):
             # [B, T, J, h, w] and [B, T, J]: labels of every frame of the clip, where they exist.
             extra["sequence_heatmaps"] = gaussian_heatmaps(points, weights, model.heatmap_size, model.sigma)
             extra["sequence_weights"] = weights
-        losses = model.losses(model(clips), targets, weights[:, key], **extra)
-        self.last_losses = {name: value.detach() for name, value in losses.items()}
-        return losses["total"]
-
-    def configure_optimizers(self) -> Any:
-        return configure_optimizers(self.model, self.options, self.steps_per_epoch, self.total_steps)
+        return self.total(model.losses(model(clips), targets, weights[:, key], **extra))
 
 
 def configure_optimizers(

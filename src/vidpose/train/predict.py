@@ -16,7 +16,14 @@ from torch.utils.data import DataLoader, Subset
 from vidpose import progress
 from vidpose.data.clips import ClipDataset, Sample, collate_clips, prepare_clips, worker_init
 from vidpose.data.readers import PoseDataset, read_document
-from vidpose.geometry import apply_affine, decode_heatmaps, flip_heatmaps, heatmap_to_input, invert_affine
+from vidpose.geometry import (
+    apply_affine,
+    decode_heatmaps,
+    flip_heatmaps,
+    heatmap_to_input,
+    invert_affine,
+    xyxy_to_xywh,
+)
 from vidpose.io.files import write_json
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK18, Skeleton, convert_keypoints
@@ -169,7 +176,6 @@ def write_predictions(
 
 
 def _annotation(number: int, image_id: int, sample: Sample, joints: np.ndarray) -> dict[str, Any]:
-    x1, y1, x2, y2 = (float(value) for value in sample.box_xyxy)
     present = joints[:, 2] > 0
     triples = np.where(present[:, None], np.column_stack([joints[:, :2], np.ones(len(joints))]), 0.0)
     return {
@@ -177,7 +183,7 @@ def _annotation(number: int, image_id: int, sample: Sample, joints: np.ndarray) 
         "image_id": image_id,
         "category_id": 1,
         "track_id": sample.track_id,
-        "bbox": [x1, y1, x2 - x1, y2 - y1],
+        "bbox": xyxy_to_xywh(np.asarray(sample.box_xyxy, dtype=np.float64)).tolist(),
         "score": sample.box_score,
         "keypoints": [round(float(value), 3) for value in triples.reshape(-1)],
         "scores": [float(value) for value in joints[:, 2]],

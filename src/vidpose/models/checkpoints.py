@@ -13,6 +13,8 @@ from vidpose.models.checkpoint_formats import Converted, convert, fit_positions,
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton, get_skeleton
 
+_INITIAL_HEAD = "initial_head."
+_SINGLE_FRAME_MODELS = ("simple_baseline", "hrnet", "vitpose")
 _FAMILY_NAMES = {"hrnet": "HRNet", "vit": "ViT", "resnet": "ResNet"}
 
 
@@ -50,9 +52,9 @@ def load_weights(
 ) -> LoadReport:
     """Loads a checkpoint of any known format (docs/checkpoints.md) into a model, in place.
 
-    A checkpoint of a single-frame model fills the backbone of a video model. A single-frame model also takes
-    the head, mapped by the joints' names; joints that the checkpoint lacks get an empty heatmap
-    (``model.approximate_head``).
+    A checkpoint of a single-frame model fills the backbone of a video model, and its initial head where the
+    method has one. A single-frame model takes the head. Heads are mapped by the joints' names; joints that the
+    checkpoint lacks get an empty heatmap (``model.approximate_head``).
 
     Args:
         model: what ``create_model`` built.
@@ -83,6 +85,11 @@ def load_weights(
     report = LoadReport(found.format, list(fitting), missing, unexpected, found.notes)
     if model.kind == "image" and not report.head_loaded:
         report.notes.append("the head is new: this model must be trained before its poses mean anything")
+    if any(name.startswith(_INITIAL_HEAD) for name in missing) and found.owner != model.config.get("name"):
+        report.notes.append(
+            "the initial head is new, which makes the heatmaps that the method refines: load a single-frame "
+            "model that has a head of the same kind, or train with freeze_backbone=False"
+        )
     model.notes += [note for note in report.notes if note not in model.notes]
     return report
 
@@ -104,8 +111,9 @@ def _prepare(
         note = fit_positions(found, model.backbone.grid, checkpoint)  # type: ignore[arg-type]
         found.notes += [note] if note else []
     tensors, unused = _place_heads(model, found)
-    if model.kind == "image" and "head.final_layer.weight" in tensors:
-        found.notes += _map_joints(model, found, tensors, checkpoint.path)
+    head = "head." if model.kind == "image" else _INITIAL_HEAD
+    if f"{head}final_layer.weight" in tensors and _of_single_frame(found):
+        found.notes += _map_joints(model, found, tensors, checkpoint.path, head)
     return found, tensors, unused
 
 
@@ -128,23 +136,28 @@ def _place_heads(model: PoseModel, found: Converted) -> tuple[dict[str, Tensor],
     """Keeps what is not backbone only where it belongs to this model; returns the names of the rest."""
     if model.kind == "image" if found.owner is None else found.owner == model.config.get("name"):
         return found.tensors, []
-    # A video model may hold a single-frame head of its own; it says under which name.
-    prefix = getattr(model, "single_frame_head", None)
     kept, unused = {}, []
     for key, value in found.tensors.items():
         if key.startswith("backbone."):
             kept[key] = value
-        elif prefix and found.owner is None and key.startswith("head."):
-            kept[prefix + key[len("head.") :]] = value
+        elif model.initial_head is not None and _of_single_frame(found) and key.startswith("head."):
+            kept[_INITIAL_HEAD + key[len("head.") :]] = value
         else:
             unused.append(key)
     return kept, unused
 
 
-def _map_joints(model: PoseModel, found: Converted, tensors: dict[str, Tensor], path: str) -> list[str]:
+def _of_single_frame(found: Converted) -> bool:
+    """Whether the checkpoint is a single-frame model's, ours or somebody else's."""
+    return found.owner is None or found.owner in _SINGLE_FRAME_MODELS
+
+
+def _map_joints(
+    model: PoseModel, found: Converted, tensors: dict[str, Tensor], path: str, head: str
+) -> list[str]:
     """Rows of the last layer by joint name, from the checkpoint's joint set to the model's; returns notes."""
     target: Skeleton | None = getattr(model, "skeleton", None)
-    rows = len(tensors["head.final_layer.weight"])
+    rows = len(tensors[f"{head}final_layer.weight"])
     source = get_skeleton(found.joints) if found.joints else None
     if source is not None and source.num_joints != rows:
         raise InputError(
@@ -159,12 +172,12 @@ def _map_joints(model: PoseModel, found: Converted, tensors: dict[str, Tensor], 
         return []
     absent = [name for name in target.joints if name not in source.index]
     for what in ("weight", "bias"):
-        old = tensors[f"head.final_layer.{what}"]
+        old = tensors[f"{head}final_layer.{what}"]
         new = old.new_zeros((target.num_joints, *old.shape[1:]))
         for j, name in enumerate(target.joints):
             if name in source.index:
                 new[j] = old[source.index[name]]
-        tensors[f"head.final_layer.{what}"] = new
+        tensors[f"{head}final_layer.{what}"] = new
     dropped = [name for name in source.joints if name not in target.index]
     notes = [f"head mapped from {source.name} to {target.name}, without {', '.join(dropped) or 'loss'}"]
     if absent:

@@ -80,8 +80,9 @@ def count(model: PoseModel) -> dict[str, Any]:
     """``params_trainable`` (backbone frozen), ``params_total``; ``macs`` of a clip, ``gmacs`` (/ 2^30), and
     ``gflops_2x``, twice that."""
     total, macs = count_parameters(model), multiply_adds(model)
+    backbone = sum(p.numel() for p in model.backbone_parameters())
     return {
-        "params_trainable": total - count_parameters(model.backbone),
+        "params_trainable": total - backbone,
         "params_total": total,
         "gmacs": macs / GIGA,
         "gflops_2x": 2 * macs / GIGA,

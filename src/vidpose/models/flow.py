@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections import OrderedDict
 from collections.abc import Callable
+from hashlib import blake2b
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidpose.errors import InputError, MissingExtraError
 from vidpose.geometry import IMAGENET_MEAN, IMAGENET_STD
+from vidpose.models.hrnet import conv_bn
+from vidpose.models.layers import residual_chain
 
 FlowFunction = Callable[[Tensor, Tensor], Tensor]
 """Two batches of RGB images [N, 3, H, W] in 0..255 -> [N, 2, H, W]: how far each pixel of the first moves."""
@@ -60,6 +64,71 @@ def clip_flow(frames: Tensor, flow: FlowFunction) -> Tensor:
         images = ((frames.float() * std + mean) * 255).clamp(0, 255)
         found = flow(images[:, :-1].flatten(0, 1), images[:, 1:].flatten(0, 1))
     return found.to(frames.dtype).unflatten(0, (frames.shape[0], frames.shape[1] - 1))
+
+
+class FlowEncoder(nn.Module):
+    """Motion feature from optical flow between consecutive frames: TDMI's Op-Flow, JM-Pose's ``M_t``.
+
+    Args:
+        num_frames: T.
+        width: channels of the motion feature.
+        flow: a function, see :func:`create_flow`; no part of the model's weights.
+    """
+
+    def __init__(self, num_frames: int, width: int, flow: FlowFunction) -> None:
+        super().__init__()
+        self.flow = flow
+        self.cache = FlowCache()
+        # silent: how flow becomes a feature; two stride-2 convolutions and four blocks, as in public code.
+        self.layers = nn.Sequential(
+            conv_bn(2 * (num_frames - 1), width, 3, 2),
+            conv_bn(width, width, 3, 2),
+            residual_chain(width, width, 4),
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Normalised frames [B, T, 3, H, W] -> [B, width, H/4, W/4]."""
+        return self.layers(self.motion(frames).flatten(1, 2))
+
+    def motion(self, frames: Tensor) -> Tensor:
+        """Flow of consecutive frames [B, T - 1, 2, H, W], remembered per clip in eval mode."""
+        if self.training:  # augmentation makes every clip new
+            return clip_flow(frames, self.flow)
+        return self.cache(frames, self.flow)
+
+
+class FlowCache:
+    """Flow of the clips seen last, by their pixels: a validation that repeats does not estimate it again.
+
+    Args:
+        limit_bytes: what is kept, as half-precision numbers on the CPU; the oldest clips go first.
+    """
+
+    def __init__(self, limit_bytes: int = 256 * 2**20) -> None:
+        self.limit_bytes = limit_bytes
+        self.hits = 0
+        self._kept: OrderedDict[tuple[FlowFunction, bytes], Tensor] = OrderedDict()
+        self._bytes = 0
+
+    def __call__(self, frames: Tensor, flow: FlowFunction) -> Tensor:
+        """As :func:`clip_flow`."""
+        if frames.device.type != "cpu" or torch.compiler.is_compiling():  # copying costs more than it saves
+            return clip_flow(frames, flow)
+        keys = [(flow, blake2b(clip.contiguous().view(torch.uint8).numpy()).digest()) for clip in frames]
+        absent = [i for i, key in enumerate(keys) if key not in self._kept]
+        self.hits += len(keys) - len(absent)
+        known = {i: self._kept[key].to(frames.dtype) for i, key in enumerate(keys) if key in self._kept}
+        if absent:
+            for i, motion in zip(absent, clip_flow(frames[absent], flow), strict=True):
+                known[i] = motion.half().to(frames.dtype)
+                self._keep(keys[i], motion.half())
+        return torch.stack([known[i] for i in range(len(keys))])
+
+    def _keep(self, key: tuple[FlowFunction, bytes], motion: Tensor) -> None:
+        self._kept[key] = motion
+        self._bytes += motion.numel() * 2
+        while self._bytes > self.limit_bytes and self._kept:
+            self._bytes -= self._kept.popitem(last=False)[1].numel() * 2
 
 
 def dis_flow(first: Tensor, second: Tensor) -> Tensor:

@@ -1,15 +1,16 @@
-"""What two methods share: residual chains and the modulated deformable convolution (DCNv2)."""
+"""What convolutional methods share: residual chains, modulated deformable convolution (DCNv2), choices."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vidpose.errors import InputError
 from vidpose.models.hrnet import BasicBlock, residual_layer
 
 
@@ -160,6 +161,40 @@ class DeformConv2d(nn.Module):
         )
 
 
+class ModulatedSampling(nn.Module):
+    """A modulated deformable 3x3 convolution that finds by itself where to look: TDMI Eqs. 3, 4, JM-Pose 3-5.
+
+    Args:
+        width: channels of what is sampled and of the result.
+        guide_width: channels of what offsets and weights are read from; ``None``: ``width``.
+    """
+
+    def __init__(self, width: int, guide_width: int | None = None) -> None:
+        super().__init__()
+        groups = offset_groups(width)
+        guide = guide_width or width
+        # silent: one residual block each; public code shares one and gives it the key frame's feature, too.
+        self.offset = nn.Sequential(residual_chain(guide, width, 1), dilated_conv(width, 2 * 9 * groups))
+        self.weight = nn.Sequential(residual_chain(guide, width, 1), dilated_conv(width, 9 * groups))
+        self.deform = DeformConv2d(width, width)
+
+    def forward(self, x: Tensor, guide: Tensor | None = None) -> Tensor:
+        """x [N, width, h, w], guide [N, guide_width, h, w] (default: x itself) -> [N, width, h, w]."""
+        guide = x if guide is None else guide
+        offset = self.offset(guide)
+        # silent: the sigmoid is DCNv2's definition; public code leaves it out.
+        weight = self.weight(guide).sigmoid()
+        return self.deform(x, offset, weight)
+
+
+def dilated_conv(inputs: int, outputs: int, dilation: int = 3) -> nn.Conv2d:
+    """The 3x3 convolution in front of a deformable one: offsets start near zero."""
+    layer = nn.Conv2d(inputs, outputs, 3, padding=dilation, dilation=dilation)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
+
+
 @cache
 def fused_deform_conv2d() -> Callable[..., Tensor] | None:
     """torchvision's kernel, or ``None`` where torchvision is absent or does not fit the installed torch."""
@@ -176,6 +211,12 @@ def offset_groups(channels: int, most: int = 12) -> int:
     silent: papers print 12 groups for 48 channels; other widths take the largest number that divides them.
     """
     return max(g for g in range(1, most + 1) if channels % g == 0 and (g == 1 or channels // g >= 4))
+
+
+def one_of(name: str, value: str, known: Collection[str]) -> None:
+    """Refuses a switch whose value is not among the known ones."""
+    if value not in known:
+        raise InputError(f"{name} is {value!r}: known are {', '.join(known)}")
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

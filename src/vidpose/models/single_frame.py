@@ -31,7 +31,11 @@ class DeconvHead(nn.Module):
         self.final_layer = heatmap_layer(width, num_joints, 1)
 
     def forward(self, features: Features) -> PoseOutput:
-        return PoseOutput(self.final_layer(self.deconv_layers(features[self.feature])))
+        return PoseOutput(self.heatmaps(features[self.feature]))
+
+    def heatmaps(self, x: Tensor) -> Tensor:
+        """Maps [N, inputs, h, w] -> heatmaps, twice as large for each deconvolution."""
+        return self.final_layer(self.deconv_layers(x))
 
 
 class SimpleHead(nn.Module):
@@ -42,8 +46,11 @@ class SimpleHead(nn.Module):
         self.final_layer = heatmap_layer(inputs, num_joints, 3)
 
     def forward(self, features: Features) -> PoseOutput:
-        x = F.interpolate(F.relu(features["tokens"]), scale_factor=4, mode="bilinear", align_corners=False)
-        return PoseOutput(self.final_layer(x))
+        return PoseOutput(self.heatmaps(F.relu(features["tokens"])))
+
+    def heatmaps(self, x: Tensor) -> Tensor:
+        """Maps [N, inputs, h, w] -> heatmaps [N, J, 4h, 4w]."""
+        return self.final_layer(F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False))
 
 
 class ConvHead(nn.Module):
@@ -150,6 +157,7 @@ class ViTPose(SingleFrameModel):
 
     Args:
         head: ``"classic"`` (two deconvolutions) or ``"simple"`` (bilinear up-sampling and one convolution).
+        head_width: channels of the classic head's deconvolutions.
     """
 
     name = "vitpose"
@@ -161,11 +169,12 @@ class ViTPose(SingleFrameModel):
         num_joints: int,
         input_size: tuple[int, int],
         head: str = "classic",
+        head_width: int = 256,
         **common: Any,
     ) -> None:
         inputs: int = backbone.out_channels  # type: ignore[assignment]
         if head == "classic":
-            module: nn.Module = DeconvHead("tokens", inputs, num_joints, layers=2)
+            module: nn.Module = DeconvHead("tokens", inputs, num_joints, layers=2, width=head_width)
         elif head == "simple":
             module = SimpleHead(inputs, num_joints)
         else:

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from vidpose.errors import InputError
-from vidpose.models.flow import FlowFunction, clip_flow, create_flow
+from vidpose.models.flow import FlowEncoder, create_flow
 from vidpose.models.hrnet import conv_bn
 from vidpose.models.information import MutualInformation, Term
-from vidpose.models.layers import DeformConv2d, offset_groups, residual_chain
+from vidpose.models.layers import ModulatedSampling, one_of, residual_chain
 from vidpose.models.single_frame import heatmap_layer
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features, heatmap_loss
 
@@ -89,9 +89,9 @@ class TDMI(PoseModel):
             sigma=sigma,
             freeze_backbone=freeze_backbone,
         )
-        _one_of("motion", motion, ("difference", "flow"))
-        _one_of("fusion", fusion, ("progressive", "concat", "single"))
-        _one_of("factorization", factorization, ("attention", "channel_split"))
+        one_of("motion", motion, ("difference", "flow"))
+        one_of("fusion", fusion, ("progressive", "concat", "single"))
+        one_of("factorization", factorization, ("attention", "channel_split"))
         channels: int = backbone.out_channels  # type: ignore[assignment]
         if width is None:
             width = 84 if channels == 48 else channels
@@ -182,7 +182,9 @@ class TDMIHead(nn.Module):
         found = {"visual": visual}
         fused = [visual]
         if self.encoder is not None:
-            found["motion"] = found["useful"] = self.encoder(clip)  # Eqs. 1 to 5
+            by_flow = isinstance(self.encoder, FlowEncoder)
+            motion = self.encoder(clip["frames"] if by_flow else clip)  # Eqs. 1 to 5
+            found["motion"] = found["useful"] = motion
             if self.factors is not None:
                 found["useful"], noisy = self.factors(found["motion"])  # Eq. 6
                 if noisy is not None:
@@ -206,7 +208,7 @@ class TemporalDifferenceEncoder(nn.Module):
             {s: residual_chain(differences, width, STAGE_BLOCKS[s]) for s in self.stages}
         )
         self.modulate = nn.ModuleDict(
-            {s: SpatialModulation(width) if spatial_modulation else nn.Identity() for s in self.stages}
+            {s: ModulatedSampling(width) if spatial_modulation else nn.Identity() for s in self.stages}
         )
         if fusion == "progressive":
             # silent: "several 3x3 convolutions" are two residual blocks; with one, no width meets both the
@@ -234,24 +236,6 @@ class TemporalDifferenceEncoder(nn.Module):
         return total
 
 
-class SpatialModulation(nn.Module):
-    """A deformable convolution that finds where each stage's motion matters (Eqs. 3, 4)."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        groups = offset_groups(width)
-        # silent: one residual block each; public code shares one and gives it the key frame's feature, too.
-        self.offset = nn.Sequential(residual_chain(width, width, 1), _dilated(width, 2 * 9 * groups))
-        self.weight = nn.Sequential(residual_chain(width, width, 1), _dilated(width, 9 * groups))
-        self.deform = DeformConv2d(width, width)
-
-    def forward(self, motion: Tensor) -> Tensor:
-        offset = self.offset(motion)  # Eq. 3: O^j
-        # silent: the sigmoid is DCNv2's definition; public code leaves it out.
-        weight = self.weight(motion).sigmoid()  # Eq. 3: W^j
-        return self.deform(motion, offset, weight)  # Eq. 4
-
-
 class RepresentationFactorization(nn.Module):
     """Useful and noisy parts of motion (Eq. 6), or its two halves (Table 7 c).
 
@@ -274,38 +258,7 @@ class RepresentationFactorization(nn.Module):
         return useful, noisy
 
 
-class FlowEncoder(nn.Module):
-    """Motion from optical flow between consecutive frames (Op-Flow of Table 5)."""
-
-    def __init__(self, num_frames: int, width: int, flow: FlowFunction) -> None:
-        super().__init__()
-        self.flow = flow
-        # silent: how flow becomes a feature; two stride-2 convolutions and four blocks, as in public code.
-        self.layers = nn.Sequential(
-            conv_bn(2 * (num_frames - 1), width, 3, 2),
-            conv_bn(width, width, 3, 2),
-            residual_chain(width, width, 4),
-        )
-
-    def forward(self, clip: Features) -> Tensor:
-        flow = clip_flow(clip["frames"], self.flow)  # [B, T, 3, H, W] -> [B, T - 1, 2, H, W]
-        return self.layers(flow.flatten(1, 2))  # [B, width, H/4, W/4]
-
-
-def _dilated(inputs: int, outputs: int) -> nn.Conv2d:
-    """The 3x3 convolution with dilation 3 in front of a deformable one; it starts near zero."""
-    layer = nn.Conv2d(inputs, outputs, 3, padding=3, dilation=3)
-    nn.init.normal_(layer.weight, std=0.001)
-    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-    return layer
-
-
 def _channel_attention(width: int, hidden: int = 128) -> nn.Sequential:
     """``sigmoid(MLP(GAP(x)))`` [B, width, 1, 1]; silent: 128 hidden units, as in public code."""
     layers = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(width, hidden, 1), nn.ReLU(), nn.Conv2d(hidden, width, 1)]
     return nn.Sequential(*layers, nn.Sigmoid())
-
-
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"{name} is {value!r}: known are {', '.join(known)}")

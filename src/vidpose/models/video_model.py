@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -29,7 +30,8 @@ class PoseModel(nn.Module):
     """Base of all pose models: a backbone that sees one frame at a time, and a head that sees T of them.
 
     Subclasses set ``name`` and ``kind``, give a backbone (frames [N, 3, H, W] -> :data:`Features`), build
-    ``self.head`` (features -> :class:`PoseOutput`), and extend :meth:`losses`.
+    ``self.head`` (features -> :class:`PoseOutput`), and extend :meth:`losses`. A method that refines
+    single-frame heatmaps gives an ``initial_head`` as well, and finds them as feature ``"heatmaps"``.
 
     Args:
         backbone: module from frames to features.
@@ -39,10 +41,17 @@ class PoseModel(nn.Module):
         sigma: standard deviation of the target Gaussians in heatmap pixels; ``None``: 3 where the input is at
             least 384 high, else 2.
         freeze_backbone: no gradient into the backbone, its BatchNorm statistics and dropout fixed.
+        initial_head: see the attribute.
     """
 
     name: ClassVar[str] = ""
     kind: ClassVar[str] = "video"
+    needs_sequence_targets: ClassVar[bool] = False
+    """Whether :meth:`losses` takes the labels of the whole clip, too: ``sequence_heatmaps`` [B, T, J, h, w]
+    and ``sequence_weights`` [B, T, J]."""
+    initial_head: nn.Module | None
+    """A single-frame head from features to initial heatmaps, for methods that refine them. It belongs to the
+    backbone: loaded from the same checkpoint, frozen and thawed with it, not counted as the method's own."""
 
     def __init__(
         self,
@@ -53,6 +62,7 @@ class PoseModel(nn.Module):
         input_size: tuple[int, int],
         sigma: float | None = None,
         freeze_backbone: bool = True,
+        initial_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         if num_frames < 1 or num_frames % 2 == 0:
@@ -64,6 +74,7 @@ class PoseModel(nn.Module):
         if num_joints < 1:
             raise InputError(f"num_joints is {num_joints}: it must be at least 1")
         self.backbone = backbone
+        self.initial_head = initial_head
         self.head: nn.Module = nn.Identity()
         self.num_frames = num_frames
         self.num_joints = num_joints
@@ -79,14 +90,22 @@ class PoseModel(nn.Module):
     def set_backbone_trainable(self, trainable: bool) -> None:
         """Freezes or thaws the backbone; frozen means frozen: statistics too."""
         self.freeze_backbone = not trainable
-        for parameter in self.backbone.parameters():
+        for parameter in self.backbone_parameters():
             parameter.requires_grad_(trainable)
         self.train(self.training)
+
+    def backbone_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters of the single-frame network: the backbone and, where there is one, its initial head."""
+        yield from self.backbone.parameters()
+        if self.initial_head is not None:
+            yield from self.initial_head.parameters()
 
     def train(self, mode: bool = True) -> PoseModel:
         super().train(mode)
         if self.freeze_backbone:
             self.backbone.eval()
+            if self.initial_head is not None:
+                self.initial_head.eval()
         return self
 
     def extract(self, frames: Tensor) -> Features:
@@ -96,11 +115,14 @@ class PoseModel(nn.Module):
             frames: [N, 3, H, W], normalised RGB.
 
         Returns:
-            Tensors whose first axis is N.
+            Tensors whose first axis is N: the backbone's, and ``heatmaps`` [N, J, h, w] of an initial head.
         """
         self._check(frames, 4)
         with torch.no_grad() if self.freeze_backbone else nullcontext():
-            return self.backbone(frames)
+            features = self.backbone(frames)
+            if self.initial_head is not None:
+                features = {**features, "heatmaps": self.initial_head(features).heatmaps}
+            return features
 
     def forward(self, clips: Tensor) -> PoseOutput:
         """Poses of the key frames: ``head(extract(clips.flatten(0, 1)))``.

@@ -56,7 +56,7 @@ class PoseModule(TrainedModule):
         points, weights = batch["points"], batch["weights"]
         targets = gaussian_heatmaps(points[:, key], weights[:, key], model.heatmap_size, model.sigma)
         extra: dict[str, Any] = {}
-        if getattr(model, "needs_sequence_targets", False):
+        if model.needs_sequence_targets:
             # [B, T, J, h, w] and [B, T, J]: labels of every frame of the clip, where they exist.
             extra["sequence_heatmaps"] = gaussian_heatmaps(points, weights, model.heatmap_size, model.sigma)
             extra["sequence_weights"] = weights
@@ -67,7 +67,7 @@ def configure_optimizers(
     model: nn.Module, train: TrainSection, steps_per_epoch: int, total_steps: int
 ) -> dict[str, Any]:
     """Adam or AdamW over what takes gradients, and the learning rate as a function of the step."""
-    backbone = {id(p) for p in model.backbone.parameters()} if isinstance(model, PoseModel) else set()
+    backbone = {id(p) for p in model.backbone_parameters()} if isinstance(model, PoseModel) else set()
     groups = [
         {
             "params": [p for p in model.parameters() if p.requires_grad and id(p) not in backbone],

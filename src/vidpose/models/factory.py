@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +63,61 @@ def _tdmi() -> type[PoseModel]:
     return TDMI
 
 
+def _jmpose() -> type[PoseModel]:
+    from vidpose.models.jmpose import JMPose
+
+    return JMPose
+
+
+def _stdpose() -> type[PoseModel]:
+    from vidpose.models.stdpose import STDPose
+
+    return STDPose
+
+
+def _vremd() -> type[PoseModel]:
+    from vidpose.models.vremd import VREMD
+
+    return VREMD
+
+
+def _sdtc() -> type[PoseModel]:
+    from vidpose.models.sdtc import SDTC
+
+    return SDTC
+
+
+def _posewarper() -> type[PoseModel]:
+    from vidpose.models.posewarper import PoseWarper
+
+    return PoseWarper
+
+
+def _dcpose() -> type[PoseModel]:
+    from vidpose.models.dcpose import DCPose
+
+    return DCPose
+
+
+def _famipose() -> type[PoseModel]:
+    from vidpose.models.famipose import FAMIPose
+
+    return FAMIPose
+
+
 _HRNET_SIZE = (384, 288)
 _VIT_SIZE = (256, 192)
 
 MODELS: dict[str, ModelEntry] = {
     "tdmi": ModelEntry(_tdmi, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5, {"spatio_temporal": False}),
     "tdmi_st": ModelEntry(_tdmi, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5, {"spatio_temporal": True}),
+    "jmpose": ModelEntry(_jmpose, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5),
+    "stdpose": ModelEntry(_stdpose, "vit_b", ("vit",), _VIT_SIZE, 3),
+    "vremd": ModelEntry(_vremd, "vit_l", ("vit",), _VIT_SIZE, 3),
+    "sdtc": ModelEntry(_sdtc, "vit_b", ("vit",), _VIT_SIZE, 5),
+    "posewarper": ModelEntry(_posewarper, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5),
+    "dcpose": ModelEntry(_dcpose, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 3),
+    "famipose": ModelEntry(_famipose, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5),
     "simple_baseline": ModelEntry(_simple_baseline, "resnet152", ("resnet",), _HRNET_SIZE, 1),
     "hrnet": ModelEntry(_hrnet, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 1),
     "vitpose": ModelEntry(_vitpose, "vit_b", ("vit",), _VIT_SIZE, 1),
@@ -78,8 +126,6 @@ MODELS: dict[str, ModelEntry] = {
 
 def list_models() -> list[str]:
     """The names that :func:`create_model` takes."""
-    if find_spec("vidpose.models.tdmi") is None:
-        return [name for name, entry in MODELS.items() if entry.load is not _tdmi]
     return list(MODELS)
 
 
@@ -243,8 +289,8 @@ def _rebuild(path: Path, description: Mapping[str, Any]) -> PoseModel:
 
 def model_entry(name: str) -> ModelEntry:
     """What is known of a model's name; an unknown one is an :class:`InputError` that lists the known ones."""
-    if name not in MODELS or name not in list_models():
-        raise InputError(f"unknown model {name!r}; known: {', '.join(list_models())}")
+    if name not in MODELS:
+        raise InputError(f"unknown model {name!r}; known: {', '.join(MODELS)}")
     return MODELS[name]
 
 

@@ -26,7 +26,7 @@ class Attention(nn.Module):
             raise InputError(f"width {dim} cannot be split into {heads} attention heads")
         self.heads = heads
         self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(context_dim or dim, dim)
+        self.key = nn.Linear(context_dim or dim, dim, bias=False)  # one would cancel in the softmax
         self.value = nn.Linear(context_dim or dim, dim)
         self.out = nn.Linear(dim, dim)
         initialise_linear(self)
@@ -86,7 +86,7 @@ def attention_heads(dim: int, most: int) -> int:
 
 
 def sine_cosine_embedding(height: int, width: int, dim: int) -> Tensor:
-    """Fixed two-dimensional position embedding [1, h·w, dim]: half of the channels for rows, half for columns.
+    """Fixed two-dimensional position embedding [1, h·w, dim]: half of the channels for rows, half columns.
 
     Frequencies fall from 1 to 1/10000 as in Vaswani et al. (2017); ``dim`` must be a multiple of 4.
     """

@@ -53,8 +53,8 @@ def load_weights(
     """Loads a checkpoint of any known format (docs/checkpoints.md) into a model, in place.
 
     A checkpoint of a single-frame model fills the backbone of a video model, and its initial head where the
-    method has one. A single-frame model takes the head. Heads are mapped by the joints' names; joints that the
-    checkpoint lacks get an empty heatmap (``model.approximate_head``).
+    method has one. A single-frame model takes the head. Heads are mapped by the joints' names; joints that
+    the checkpoint lacks get an empty heatmap (``model.approximate_head``).
 
     Args:
         model: what ``create_model`` built.

@@ -52,6 +52,13 @@ def _height_and_width(size: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def _whole_numbers(option: str, text: str) -> list[int]:
+    """``0,1,2`` -> [0, 1, 2]."""
+    if not all(part.strip().isdecimal() for part in text.split(",")):
+        raise InputError(f"{option} is {text!r}: it must be whole numbers with commas, for example 0,1,2")
+    return [int(part) for part in text.split(",")]
+
+
 @app.command()
 def estimate(
     sources: Annotated[
@@ -164,6 +171,68 @@ def validate(
     else:
         print(format_table(result.scores))
         print(", ".join(f"{key}: {value}" for key, value in result.settings.items()))
+
+
+@app.command()
+def ablate(
+    recipe: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped one."),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's, for every row."),
+    ] = None,
+    table: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--table", help="A name that --list shows."),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of all runs and tables.")] = Path(
+        "runs/ablate"
+    ),
+    rows: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--rows", help="Only these rows, with commas between them."),
+    ] = None,
+    seeds: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--seeds", help="Seeds of every row, as 0,1,2; default: the recipe's."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs at the same time, one thread each.")] = 1,
+    show: Annotated[
+        bool, typer.Option("--list", help="Show all tables and their rows; run nothing.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Trains and scores the rows of a paper's ablation table."""
+    from vidpose.train.ablation_tables import find_tables, format_tables
+
+    if show:
+        tables = find_tables(table)
+        if as_json:
+            _print_json([entry.model_dump(by_alias=True) for entry in tables])
+        else:
+            print(format_tables(tables))
+        return
+    if recipe is None or table is None:
+        raise InputError("ablate needs a RECIPE and --table NAME; `vidpose ablate --list` shows the tables")
+    from vidpose.train.ablation import ablate as run
+
+    result = run(
+        recipe,
+        table,
+        output,
+        overrides or [],
+        rows=rows.split(",") if rows else None,
+        seeds=_whole_numbers("--seeds", seeds) if seeds else None,
+        jobs=jobs,
+        quiet=quiet,
+    )
+    if as_json:
+        _print_json(result.to_dict())
+    else:
+        print(result)
 
 
 @app.command()

@@ -42,6 +42,8 @@ class Converted:
     owner: str | None = None
     """Name of the model (ours) that it belongs to; ``None``: of somebody else's single-frame model."""
     notes: list[str] = field(default_factory=list)
+    optional: tuple[str, ...] = ()
+    """Beginnings of names (ours) that a whole checkpoint of this kind may lack."""
 
 
 def convert(checkpoint: Checkpoint, *, dataset_index: int | None = None) -> Converted:
@@ -64,7 +66,7 @@ def convert(checkpoint: Checkpoint, *, dataset_index: int | None = None) -> Conv
 
 
 def _convert(checkpoint: Checkpoint, dataset_index: int | None) -> Converted:
-    state = _without_prefix(checkpoint.tensors, "module.")
+    state = without_prefix(checkpoint.tensors, "module.")
     if checkpoint.description is not None:
         config = checkpoint.description.get("config") or {}
         return Converted(
@@ -94,7 +96,7 @@ def _convert(checkpoint: Checkpoint, dataset_index: int | None) -> Converted:
     )
 
 
-def _without_prefix(state: Mapping[str, Tensor], prefix: str) -> State:
+def without_prefix(state: Mapping[str, Tensor], prefix: str) -> State:
     """``module.`` of DataParallel, where every name has it."""
     if state and all(key.startswith(prefix) for key in state):
         return {key[len(prefix) :]: value for key, value in state.items()}

@@ -9,7 +9,14 @@ from torch import Tensor
 
 from vidpose.errors import InputError
 from vidpose.models.checkpoint_files import Checkpoint, locate, read_checkpoint
-from vidpose.models.checkpoint_formats import Converted, convert, fit_positions, guess_backbone
+from vidpose.models.checkpoint_formats import (
+    Converted,
+    convert,
+    fit_positions,
+    guess_backbone,
+    without_prefix,
+)
+from vidpose.models.checkpoint_methods import whole_method
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton, get_skeleton
 
@@ -129,7 +136,11 @@ def _convert(model: PoseModel, checkpoint: Checkpoint, dataset_index: int | None
         mine = {k for k in own if not k.startswith("backbone.")}
         part = model.kind == "image" and bool(heads) and heads <= mine  # damaged, not somebody else's
         out.owner = model.config.get("name") if heads == mine or part else "?"
-    return out
+    skeleton: Skeleton | None = getattr(model, "skeleton", None)
+    if skeleton is None:
+        return out
+    tensors = without_prefix(checkpoint.tensors, "module.")
+    return whole_method(out, tensors, model.config.get("name", ""), skeleton.joints)
 
 
 def _place_heads(model: PoseModel, found: Converted) -> tuple[dict[str, Tensor], list[str]]:
@@ -223,7 +234,9 @@ def _refuse(
         )  # fmt: skip
     same_model = found.owner is not None and found.owner == model.config.get("name")
     has_head = any(not k.startswith("backbone.") for k in tensors)
-    bad_heads = [k for k in (*wrong, *missing) if not k.startswith("backbone.")]
+    bad_heads = [
+        k for k in (*wrong, *missing) if not k.startswith("backbone.") and not k.startswith(found.optional)
+    ]
     if not allow_partial and bad_heads and has_head and (model.kind == "image" or same_model):
         key = bad_heads[0]
         shape = (

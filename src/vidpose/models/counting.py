@@ -21,6 +21,9 @@ TDMI's 198, 5 x 32.9 and a head, follows it; ``gmacs`` can stand beside them, ``
 MULTIPLY_ADDS = "multiply-adds / 2^30, all frames, backbone included"
 
 
+TWICE = "twice the multiply-adds, all frames, backbone included"
+
+
 class _WithoutBatchNorm(TorchFunctionMode):
     """Leaves out BatchNorm, which is not counted and takes half of the time on the ``meta`` device."""
 

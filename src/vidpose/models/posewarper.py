@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vidpose.errors import InputError
+from vidpose.models.hrnet import init_residual
 from vidpose.models.layers import DeformConv2d, one_of, residual_chain
 from vidpose.models.single_frame import ConvHead
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features
@@ -130,25 +131,24 @@ class PoseWarperHead(nn.Module):
             drawn = torch.multinomial(self._candidates(weights), 1).squeeze(1)  # [B]
             clips = torch.arange(len(clip), device=clip.device)
             return PoseOutput(self.warper(clip[clips, drawn], key, sampled[clips, drawn]))
-        frames = [t for t in range(self.num_frames) if self.warp_key or t != self.num_frames // 2]
+        centre = self.num_frames // 2
+        frames = [t for t in range(self.num_frames) if self.warp_key or t != centre]
         keys = key[:, None].expand(-1, len(frames), -1, -1, -1)
         warped = self.warper(*(x.flatten(0, 1) for x in (clip[:, frames], keys, sampled[:, frames])))
         warped = warped.unflatten(0, (-1, len(frames)))  # [B·T, J, h, w] -> [B, T, J, h, w]
         out = (weights[:, frames, None, None, None] * warped).sum(dim=1)
         if not self.warp_key:
-            centre = self.num_frames // 2
             out = out + weights[:, centre, None, None, None] * sampled[:, centre]
         return PoseOutput(out)
 
     def _candidates(self, weights: Tensor) -> Tensor:
         """Frames that training may draw [B, T]: those that count; the key frame only if it is ever warped."""
         known = (weights > 0).float()
-        if not self.warp_key:
-            centre = self.num_frames // 2
-            known = torch.cat(
-                [known[:, :centre], torch.zeros_like(known[:, :1]), known[:, centre + 1 :]], dim=1
-            )
-        return known
+        return known if self.warp_key else known * self._neighbours(weights.device)
+
+    def _neighbours(self, device: torch.device) -> Tensor:
+        """[T] bool: all frames but the key frame."""
+        return torch.arange(self.num_frames, device=device) != self.num_frames // 2
 
     def _given(
         self, clip: Tensor, weights: Tensor, given: Tensor, mask: Tensor | None
@@ -157,9 +157,7 @@ class PoseWarperHead(nn.Module):
         if given.shape != clip.shape:
             raise ValueError(f"given_heatmaps must be {list(clip.shape)}, got {list(given.shape)}")
         if mask is None:
-            mask = (torch.arange(self.num_frames, device=clip.device) != self.num_frames // 2).expand(
-                clip.shape[:2]
-            )
+            mask = self._neighbours(clip.device).expand(clip.shape[:2])
         if mask.shape != clip.shape[:2]:
             raise ValueError(f"given_mask must be {list(clip.shape[:2])}, got {list(mask.shape)}")
         sampled = torch.where(mask[:, :, None, None, None], given.to(clip.dtype), clip)
@@ -174,6 +172,8 @@ class HeatmapWarper(nn.Module):
     def __init__(self, num_joints: int, *, dilations: Sequence[int], blocks: int, width: int) -> None:
         super().__init__()
         self.offset_features = residual_chain(num_joints, width, blocks)
+        # silent: public code starts all convolutions at N(0, 0.001), which BatchNorm undoes in training only.
+        init_residual(self.offset_features)
         self.offsets = nn.ModuleList(
             # 3x3 kernel points, each with y and x, for every joint's own group
             nn.Conv2d(width, num_joints * 2 * 9, 3, padding=d, dilation=d, bias=False)

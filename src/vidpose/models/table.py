@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from vidpose.models.counting import MULTIPLY_ADDS, count, meta_model
+from vidpose.models.counting import MULTIPLY_ADDS, TWICE, count, meta_model
 from vidpose.models.factory import MODELS, list_models, model_entry, model_switches
 from vidpose.models.video_model import PoseModel
 
@@ -34,6 +34,27 @@ _TDMI_COST = {"params": 5.3, "gflops": 198.0, "gflops_convention": MULTIPLY_ADDS
 PAPER: dict[tuple[str, str], Paper] = {
     ("tdmi", "hrnet_w48"): _paper(**_TDMI_COST, posetrack17=85.7, posetrack18=83.5, posetrack21=83.5),
     ("tdmi_st", "hrnet_w48"): _paper(**_TDMI_COST, posetrack17=85.9, posetrack18=83.6, posetrack21=83.8),
+    ("jmpose", "hrnet_w48"): _paper(posetrack17=86.4, posetrack18=84.1, posetrack21=84.0),
+    ("stdpose", "vit_b"): _paper(posetrack17=87.4, posetrack18=84.5, posetrack21=84.3),
+    ("vremd", "vit_l"): _paper(posetrack17=87.6, posetrack18=84.6, posetrack21=84.5),
+    ("sdtc", "vit_b"): _paper(
+        params=10.4,
+        gflops=177.0,
+        gflops_convention=TWICE,
+        posetrack17=87.5,
+        posetrack18=84.3,
+        posetrack21=84.9,
+    ),
+    ("posewarper", "hrnet_w48"): _paper(
+        params=7.5,
+        gflops=210.5,
+        gflops_convention=MULTIPLY_ADDS,
+        posetrack17=81.2,
+        posetrack18=79.7,
+        posetrack21=79.5,
+    ),
+    ("dcpose", "hrnet_w48"): _paper(posetrack17=82.8, posetrack18=80.9, posetrack21=80.5),
+    ("famipose", "hrnet_w48"): _paper(posetrack17=84.8, posetrack18=82.2, posetrack21=81.2),
     ("simple_baseline", "resnet50"): _paper(posetrack17=72.4),
     ("simple_baseline", "resnet152"): _paper(posetrack17=76.7),
     ("hrnet", "hrnet_w48"): _paper(

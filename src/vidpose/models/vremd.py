@@ -7,6 +7,7 @@ paper's. A clip has T frames, a frame L = h·w tokens of width D; the key frame 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -97,36 +98,27 @@ class VREMD(PoseModel):
                 raise InputError(f"{switch} is {value}: it must be at least 1")
         channels: int = backbone.out_channels  # type: ignore[assignment]
         dim = channels if width is None else width
-        grid = (self.input_size[0] // 16, self.input_size[1] // 16)
         enhance: HumanKeypointMaskEnhanced | None = None
         if hkme:
-            enhance = HumanKeypointMaskEnhanced(
-                dim,
-                num_frames,
-                HumanMask(dim, num_frames, human_depth) if human_mask else None,
-                KeypointMask(dim, num_frames, num_joints, keypoint_depth) if keypoint_mask else None,
-                aggregation_depth,
-            )
+            human = HumanMask(dim, num_frames, human_depth) if human_mask else None
+            keypoint = KeypointMask(dim, num_frames, num_joints, keypoint_depth) if keypoint_mask else None
+            enhance = HumanKeypointMaskEnhanced(dim, num_frames, human, keypoint, aggregation_depth)
         disentangle: BidirectionalMotionDisentanglement | None = None
         if bmd:
+            grid = (self.input_size[0] // 16, self.input_size[1] // 16)
+            branch = _branch(motion, dim, grid, num_samples)
             disentangle = BidirectionalMotionDisentanglement(
-                dim,
-                grid,
-                num_frames,
-                adc_depth,
-                motion=motion,
-                bidirectional=bidirectional,
-                samples=num_samples,
+                dim, num_frames, adc_depth, branch, bidirectional=bidirectional
             )
-        decoded = dim if enhance is None and disentangle is None else 2 * dim
-        self.head = VREMDHead(
-            nn.Identity() if width is None else nn.Linear(channels, dim),
-            enhance,
-            disentangle,
-            KeypointHeatmaps(dim, self.heatmap_size) if hkme and keypoint_mask else None,
-            DeconvHead("tokens", decoded, num_joints, layers=2, width=head_width),
-            num_frames,
+        by_motion = DeconvHead(
+            "tokens", 2 * dim if hkme or bmd else dim, num_joints, layers=2, width=head_width
         )
+        by_keypoints: FeedForward | None = None
+        if hkme and keypoint_mask:
+            by_keypoints = FeedForward(dim, 1.0, self.heatmap_size[0] * self.heatmap_size[1])
+            nn.init.normal_(by_keypoints[2].weight, std=0.001)  # type: ignore[arg-type] # as heatmap_layer
+        project = nn.Identity() if width is None else nn.Linear(channels, dim)
+        self.head = VREMDHead(num_frames, project, enhance, disentangle, by_keypoints, by_motion)
         self.supervise_each = supervise_each
 
     def forward(self, clips: Tensor) -> PoseOutput:
@@ -150,12 +142,12 @@ class VREMDHead(nn.Module):
 
     def __init__(
         self,
+        num_frames: int,
         project: nn.Module,
         enhance: HumanKeypointMaskEnhanced | None,
         disentangle: BidirectionalMotionDisentanglement | None,
-        keypoint_heatmaps: KeypointHeatmaps | None,
+        keypoint_heatmaps: FeedForward | None,
         motion_heatmaps: DeconvHead,
-        num_frames: int,
     ) -> None:
         super().__init__()
         self.num_frames = num_frames
@@ -182,24 +174,10 @@ class VREMDHead(nn.Module):
         by_motion = self.motion_heatmaps.heatmaps(maps_of(torch.cat(seen, dim=-1), grid))  # H_m
         if self.keypoint_heatmaps is None or keypoints is None:
             return PoseOutput(by_motion)
-        by_keypoints = self.keypoint_heatmaps(keypoints)  # H_k
+        by_keypoints = self.keypoint_heatmaps(keypoints).unflatten(-1, by_motion.shape[-2:])  # H_k
         extras = {"keypoint_heatmap": by_keypoints, "motion_heatmap": by_motion}
         # silent: whether "adding with equal weights" is sum or mean; the mean keeps H_k and H_m heatmaps.
         return PoseOutput((by_keypoints + by_motion) / 2, extras if self.training else {})
-
-
-class KeypointHeatmaps(nn.Module):
-    """H_k: each of the key frame's keypoint tokens becomes a heatmap, by an MLP and reshaping."""
-
-    def __init__(self, width: int, size: tuple[int, int]) -> None:
-        super().__init__()
-        self.size = size
-        self.mlp = FeedForward(width, 1.0, size[0] * size[1])
-        nn.init.normal_(self.mlp[2].weight, std=0.001)  # type: ignore[arg-type] # as every heatmap layer
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """[B, J, D] -> [B, J, h, w]."""
-        return self.mlp(tokens).unflatten(-1, self.size)
 
 
 # --- Human-Keypoint Mask Enhanced module ---------------------------------------------------------------
@@ -209,12 +187,7 @@ class HumanKeypointMaskEnhanced(nn.Module):
     """HKME: tokens of all frames, masked coarse to fine, become one enhanced feature of the clip."""
 
     def __init__(
-        self,
-        width: int,
-        num_frames: int,
-        human: HumanMask | None,
-        keypoint: KeypointMask | None,
-        depth: int,
+        self, width: int, num_frames: int, human: HumanMask | None, keypoint: KeypointMask | None, depth: int
     ) -> None:
         super().__init__()
         # silent: in the paper nothing tells the tokens of one frame from those of another.
@@ -300,8 +273,8 @@ class SpatioTemporalAggregation(nn.Module):
         super().__init__()
         self.spatial = _blocks(width, depth)
         self.temporal = _blocks(width, depth)
-        # silent: the MLP acts on the T frames of each place and channel. PyTorch's own initialisation: with so
-        # few inputs that of transformers would make F vanish.
+        # silent: the MLP acts on the T frames of each place and channel. It starts as PyTorch's layers do:
+        # with so few inputs, transformers' start would make F vanish.
         hidden = 4 * num_frames
         self.mlp = nn.Sequential(nn.Linear(num_frames, hidden), nn.GELU(), nn.Linear(hidden, 1))
 
@@ -325,28 +298,17 @@ class BidirectionalMotionDisentanglement(nn.Module):
     """BMD: feature differences to both sides of the key frame -> the motion M of what F points at."""
 
     def __init__(
-        self,
-        width: int,
-        grid: tuple[int, int],
-        num_frames: int,
-        depth: int,
-        *,
-        motion: str,
-        bidirectional: bool,
-        samples: int,
+        self, width: int, num_frames: int, depth: int, branch: Callable[[], nn.Module], *, bidirectional: bool
     ) -> None:
         super().__init__()
         side = num_frames // 2
         # silent: longer clips; the differences of all frames of a side, concatenated, make its M_f or M_b.
-        self.forwards, self.backwards = (
-            nn.Identity() if side == 1 else nn.Linear(side * width, width, bias=False) for _ in range(2)
-        )
+        sides = (nn.Linear(side * width, width, bias=False) if side > 1 else nn.Identity() for _ in range(2))
+        self.forwards, self.backwards = sides
         # silent: how the joint processing begins (Table 6 a-c); one linear layer of both directions.
         self.merge = nn.Identity() if bidirectional else nn.Linear(2 * width, width, bias=False)
         directions = 2 if bidirectional else 1
-        self.blocks = nn.ModuleList(
-            AdaptiveDeformableCross(width, grid, directions, motion, samples) for _ in range(depth)
-        )
+        self.blocks = nn.ModuleList(AdaptiveDeformableCross(width, directions, branch) for _ in range(depth))
         self.fuse = nn.Linear(directions * width, width)
         for layer in (self.forwards, self.backwards, self.merge, self.fuse):
             if isinstance(layer, nn.Linear):
@@ -368,22 +330,26 @@ class BidirectionalMotionDisentanglement(nn.Module):
 class AdaptiveDeformableCross(nn.Module):
     """ADC block: the motion of each direction, in a branch of its own, selected under the constraint F."""
 
-    def __init__(self, width: int, grid: tuple[int, int], directions: int, motion: str, samples: int) -> None:
+    def __init__(self, width: int, directions: int, branch: Callable[[], nn.Module]) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         # silent: whether directions share weights; they do not, being "decoupled".
-        self.branches = nn.ModuleList(
-            DeformableConvolutionBranch(width, grid)
-            if motion == "deformable_conv"
-            else AttentionBranch(width, grid, motion, samples)
-            for _ in range(directions)
-        )
+        self.branches = nn.ModuleList(branch() for _ in range(directions))
 
     def forward(self, motion: Tensor, constraint: Tensor) -> Tensor:
         """Motion [B, L, directions·D], F [B, L, D] -> motion of the same shape."""
         constraint = self.norm(constraint)
         parts = motion.chunk(len(self.branches), dim=-1)
         return torch.cat([f(x, constraint) for f, x in zip(self.branches, parts, strict=True)], dim=-1)
+
+
+def _branch(motion: str, width: int, grid: tuple[int, int], samples: int) -> Callable[[], nn.Module]:
+    """What makes the branches of ADC blocks, by the switch ``motion``."""
+    if motion == "deformable_conv":
+        return lambda: DeformableConvolutionBranch(width, grid)
+    kind = DeformableCrossAttention if motion == "dca" else DeformableAttention
+    heads = attention_heads(width, HEADS)
+    return lambda: AttentionBranch(width, heads, kind(width, heads, grid, samples))
 
 
 class AttentionBranch(nn.Module):
@@ -393,12 +359,10 @@ class AttentionBranch(nn.Module):
     between, here from motion to F.
     """
 
-    def __init__(self, width: int, grid: tuple[int, int], motion: str, samples: int) -> None:
+    def __init__(self, width: int, heads: int, deformable: nn.Module) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        heads = attention_heads(width, HEADS)
-        kind = DeformableCrossAttention if motion == "dca" else DeformableAttention
-        self.deformable = kind(width, heads, grid, samples)
+        self.deformable = deformable
         self.cross = Attention(width, heads)
         self.mlp = FeedForward(2 * width, 1.0, width)
 
@@ -423,9 +387,8 @@ class DeformableCrossAttention(nn.Module):
     def __init__(self, width: int, heads: int, grid: tuple[int, int], samples: int) -> None:
         super().__init__()
         self.heads, self.grid, self.samples = heads, grid, samples
-        self.query, self.constraint, self.key, self.value = (
-            nn.Linear(width, width, bias=False) for _ in range(4)
-        )  # W_q, W_z, W_k, W_v
+        matrices = (nn.Linear(width, width, bias=False) for _ in range(4))
+        self.query, self.constraint, self.key, self.value = matrices  # W_q, W_z, W_k, W_v
         initialise_linear(self)
         # silent: the convolution is 3x3, each head sees its own channels of q and z.
         self.context = nn.Conv2d(2 * width, width, 3, padding=1, groups=heads)  # psi
@@ -434,21 +397,17 @@ class DeformableCrossAttention(nn.Module):
 
     def forward(self, x: Tensor, constraint: Tensor) -> Tensor:
         """Motion x [B, L, D], constraint F [B, L, D] -> [B, L, D]."""
-        q, z = (
-            maps_of(layer(tokens), self.grid).unflatten(1, (self.heads, -1))  # [B, L, D] -> [B, G, d, h, w]
-            for layer, tokens in ((self.query, x), (self.constraint, constraint))
-        )
+        q = heads_of(self.query(x), self.grid, self.heads)  # [B, G, d, h, w]
+        z = heads_of(self.constraint(constraint), self.grid, self.heads)
         offset = self.offset(F.gelu(self.context(torch.cat([q, z], dim=2).flatten(1, 2))))
         # Sampling and W_k, W_v are both linear, so that projecting first gives the same with less work.
-        both = torch.cat([self._by_head(self.key(x)), self._by_head(self.value(x))], dim=2)
-        k, v = sample(both, offset, self.samples).chunk(2, dim=2)  # W_k x̄_n, W_v x̄_n: [B, G, d, N, L]
+        projected = [heads_of(layer(x), self.grid, self.heads) for layer in (self.key, self.value)]
+        found = sample(torch.cat(projected, dim=2), offset, self.samples)
+        k, v = found.chunk(2, dim=2)  # W_k x̄_n, W_v x̄_n: [B, G, d, N, L]
         q = q.flatten(3)[:, :, :, None]  # [B, G, d, 1, L]
         weights = ((q * k).sum(dim=2, keepdim=True) / math.sqrt(q.shape[2])).softmax(dim=3)
         out = (weights * v).sum(dim=3)  # Eq. 4: [B, G, d, L]
         return out.flatten(1, 2).transpose(1, 2)
-
-    def _by_head(self, tokens: Tensor) -> Tensor:
-        return maps_of(tokens, self.grid).unflatten(1, (self.heads, -1))  # [B, L, D] -> [B, G, d, h, w]
 
 
 class DeformableAttention(nn.Module):
@@ -465,7 +424,7 @@ class DeformableAttention(nn.Module):
 
     def forward(self, x: Tensor, constraint: Tensor) -> Tensor:
         """Motion x [B, L, D] -> [B, L, D]; the constraint is not used."""
-        value = maps_of(self.value(x), self.grid).unflatten(1, (self.heads, -1))
+        value = heads_of(self.value(x), self.grid, self.heads)
         found = sample(value, maps_of(self.offset(x), self.grid), self.samples)  # [B, G, d, N, L]
         weights = self.weight(x).transpose(1, 2).unflatten(1, (self.heads, 1, self.samples)).softmax(dim=3)
         return (weights * found).sum(dim=3).flatten(1, 2).transpose(1, 2)
@@ -488,6 +447,11 @@ class DeformableConvolutionBranch(nn.Module):
         x = maps_of(self.norm(motion), self.grid)
         offset = self.offset(torch.cat([x, maps_of(constraint, self.grid)], dim=1))
         return motion + tokens_of(self.deform(x, offset))
+
+
+def heads_of(tokens: Tensor, grid: tuple[int, int], heads: int) -> Tensor:
+    """[B, L, D] -> [B, G, d, h, w]: the map of each of G heads."""
+    return maps_of(tokens, grid).unflatten(1, (heads, -1))
 
 
 def sample(maps: Tensor, offset: Tensor, samples: int) -> Tensor:
@@ -519,7 +483,7 @@ def sample(maps: Tensor, offset: Tensor, samples: int) -> Tensor:
 
 
 def _spread(weight: Tensor, bias: Tensor | None, heads: int, grid: tuple[int, int], samples: int) -> None:
-    """Starts offsets as Deformable DETR does: each head in a direction of its own, its places 1 .. N tokens away.
+    """Starts offsets as Deformable DETR does: each head looks in its own direction, 1 to N tokens far.
 
     silent: the paper does not say; from zero offsets all N places would be one.
     """

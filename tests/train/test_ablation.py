@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from tiny_posetrack import make_posetrack
 from vidpose.cli import main
 from vidpose.errors import InputError
 from vidpose.models.factory import create_model, model_entry, model_switches
+from vidpose.train import ablation
 from vidpose.train.ablation import Planner, ablate, row_recipe
 from vidpose.train.ablation_tables import AblationResult, all_tables, compare_rows, find_table, format_report
 from vidpose.train.recipe import Recipe, check_types, load_recipe
@@ -294,21 +292,20 @@ OPTIONS = [
     "train.val_every_frames=3",
 ]  # fmt: skip
 
-ABLATE_AND_DIE = """
+TRAIN_AND_DIE = """
 import os, signal, sys
+from vidpose.cli import main
 from vidpose.train import callbacks
-from vidpose.train.ablation import ablate
 
 write = callbacks.CsvLog.write
 
 def write_and_die(log, row):
     write(log, row)
-    if "no_rdm" in str(log.path) and row["step"] == 3:
+    if row["step"] == 3:
         os.kill(os.getpid(), signal.SIGKILL)
 
 callbacks.CsvLog.write = write_and_die
-ablate("tdmi_small", "tdmi-components", sys.argv[1], sys.argv[2:], rows=["tdmi"], quiet=True)
-ablate("tdmi_small", "tdmi-rdm", sys.argv[1], sys.argv[2:], rows=["no_rdm", "tdmi"], quiet=True)
+main(sys.argv[1:])
 """
 
 
@@ -329,48 +326,64 @@ def steps(folder: Path) -> list[str]:
     return [",".join(line.split(",")[:-1]) for line in (folder / "log.csv").read_text().splitlines()]
 
 
-def test_a_killed_ablation_continues_in_the_middle_of_its_row(
-    options: list[str], tmp_path: Path, one_thread: None, capsys: pytest.CaptureFixture[str]
+def test_a_killed_run_continues_in_the_middle_and_a_finished_one_is_shared(
+    options: list[str],
+    tmp_path: Path,
+    one_thread: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    command = [sys.executable, "-c", ABLATE_AND_DIE, str(tmp_path / "killed"), *options]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    components = json.loads((tmp_path / "killed" / "tdmi-components.json").read_text())
-    assert [bool(row["by_seed"]) for row in components["rows"]] == [False, False, False, True]
-    torn = tmp_path / "killed" / "tdmi-rdm" / "no_rdm" / "seed0"
+    monkeypatch.setattr(ablation, "PROGRAM", (sys.executable, "-c", TRAIN_AND_DIE))
+    with pytest.raises(RuntimeError, match="no_rdm seed 0 ended with status -9"):
+        ablate("tdmi_small", "tdmi-rdm", tmp_path, options, rows=["no_rdm"], jobs=2, quiet=True)
+    torn = tmp_path / "tdmi-rdm" / "no_rdm" / "seed0"
     seen = steps(torn)
     assert len(seen) == 1 + 3 and not (torn / "result.json").exists()
-    whole = tmp_path / "killed" / "tdmi-components" / "tdmi" / "seed0"
-    before = (whole / "log.csv").stat().st_mtime_ns
+    rows = json.loads((tmp_path / "tdmi-rdm.json").read_text())["rows"]
+    assert [row["ours"] for row in rows] == [None] * 4
 
-    capsys.readouterr()
-    result = ablate("tdmi_small", "tdmi-rdm", tmp_path / "killed", options, rows=["no_rdm", "tdmi"])
+    result = ablate("tdmi_small", "tdmi-rdm", tmp_path, options, rows=["no_rdm", "tdmi"])
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tdmi-rdm:")]
-    assert len(said) == 2 and "tdmi, seed 0: mAP" in said[0] and "there already" in said[0]
-    assert "no_rdm, seed 0: mAP" in said[1] and "run 1 of 1" in said[1]
-    assert (whole / "log.csv").stat().st_mtime_ns == before  # trained once, for both tables
-    assert not (tmp_path / "killed" / "tdmi-rdm" / "tdmi").exists()
-    assert json.loads((tmp_path / "killed" / "tdmi-rdm.json").read_text()) == json.loads(
-        json.dumps(result.to_dict())
-    )
-    assert (tmp_path / "killed" / "tdmi-rdm.md").read_text() == f"{result}\n"
-
-    # The step after the checkpoint, taken twice, is the same.
+    assert ["run 1 of 2" in said[0], "run 2 of 2" in said[1], len(said)] == [True, True, 2]
+    # The step after the checkpoint was taken twice and is the same.
     assert len(steps(torn)) == 1 + STEPS and steps(torn)[: len(seen)] == seen
-    with pytest.raises(InputError, match=r"was run with other settings, train\.lr differ"):
-        ablate("tdmi_small", "tdmi-rdm", tmp_path / "killed", [*options, "train.lr=1e-5"], rows=["no_rdm"])
+    scores = {row["row"]: row["by_seed"] for row in result.rows}
+    for row in ("no_rdm", "tdmi"):
+        stored = json.loads((tmp_path / "tdmi-rdm" / row / "seed0" / "result.json").read_text())
+        assert scores[row] == {"0": stored["best"]}
+    written = json.loads((tmp_path / "tdmi-rdm.json").read_text())
+    assert written == json.loads(json.dumps(result.to_dict()))
+    assert (tmp_path / "tdmi-rdm.md").read_text() == f"{result}\n"
+
+    before = (torn / "log.csv").stat().st_mtime_ns
+    other = ablate("tdmi_small", "tdmi-components", tmp_path, options, rows=["tde", "tdmi"])
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tdmi-components:")]
+    assert len(said) == 2 and all("there already in" in line for line in said)
+    assert (torn / "log.csv").stat().st_mtime_ns == before and not (tmp_path / "tdmi-components").exists()
+    shared = {row["row"]: row["by_seed"] for row in other.rows}
+    assert (shared["tde"], shared["tdmi"]) == (scores["no_rdm"], scores["tdmi"])
 
 
-def test_jobs_train_rows_in_processes_and_one_that_fails_does_not_stop_the_others(
-    options: list[str], tmp_path: Path
-) -> None:
+def test_a_row_that_fails_does_not_stop_the_others(options: list[str], tmp_path: Path) -> None:
     with_flow = [*options, "model.flow=nothing"]  # a switch that only the flow row looks at
     with pytest.raises(InputError, match=r"1 of 2 runs failed: op_flow seed 5: .*nothing"):
         ablate(
-            "tdmi_small", "tdmi-components", tmp_path, with_flow, rows=["op_flow", "hrnet"], seeds=[5], jobs=2,
+            "tdmi_small", "tdmi-components", tmp_path, with_flow, rows=["op_flow", "hrnet"], seeds=[5],
             quiet=True,
         )  # fmt: skip
     rows = json.loads((tmp_path / "tdmi-components.json").read_text())["rows"]
     assert [list(row["by_seed"]) for row in rows] == [["5"], [], [], []]
-    assert (tmp_path / "tdmi-components" / "hrnet" / "seed5.log").is_file()
+
+
+def test_processes_have_one_thread_and_their_last_line_is_told(
+    options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import os, sys; print('x\\nvidpose:', os.environ['OMP_NUM_THREADS'], sys.argv[3:]); sys.exit(2)"
+    monkeypatch.setattr(ablation, "PROGRAM", (sys.executable, "-c", code))
+    with pytest.raises(InputError, match=r"^4 of 4 runs failed: .*tdmi seed 1: 1 \['--quiet'\]"):
+        ablate(
+            "tdmi_small", "tdmi-rdm", tmp_path, options, rows=["no_rdm", "tdmi"], seeds=[0, 1], jobs=2,
+            quiet=True,
+        )  # fmt: skip
+    recipe = load_recipe(tmp_path / "tdmi-rdm" / "no_rdm" / "seed1.yaml")
+    assert recipe.train.seed == 1 and recipe.model.model_extra == {"rdm": False}

@@ -26,6 +26,7 @@ from vidpose.train.ablation_tables import AblationResult, Row, Table, compare_ro
 from vidpose.train.recipe import ModelSection, Recipe, load_recipe
 from vidpose.train.validation import evaluation_settings
 
+PROGRAM = (sys.executable, "-m", "vidpose.cli")
 PATCH = 16  # a scaled input is rounded down to a multiple of it
 
 
@@ -330,7 +331,7 @@ class _Processes:
         file = run.folder.with_name(f"{run.folder.name}.yaml")
         log = run.folder.with_name(f"{run.folder.name}.log")
         write_text(file, yaml.safe_dump(run.recipe.dump(), sort_keys=False))
-        command = [sys.executable, "-m", "vidpose.cli", "train", str(file), "--quiet"]
+        command = [*PROGRAM, "train", str(file), "--quiet"]
         with open(log, "wb") as out:
             process = subprocess.Popen(
                 [*command, *(["--resume"] if run.begun else [])], stdout=out, stderr=out, env=self.environment

@@ -104,8 +104,9 @@ def whole_method(
     if method is None or method.owner != owner:
         return found
     if found.joints is None or joints != get_skeleton(found.joints).joints:
-        note = f"its own part of {owner} is for {found.joints or 'other joints'}: create the model with skeleton="
-        return replace(found, notes=[*found.notes, f"{note}{found.joints!r} to use it"])
+        hint = f": create the model with skeleton={found.joints!r} to use it" if found.joints else ""
+        note = f"the temporal part of {found.format} is for other joints than the model's{hint}"
+        return replace(found, notes=[*found.notes, note])
     names = {key: _own_name(key, method.names) for key in found.unexpected}
     part = fold_biases({key: state[key] for key, name in names.items() if name is not None})
     tensors = {new: part[key] for key, new in names.items() if new is not None and key in part}

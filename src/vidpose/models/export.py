@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from vidpose.errors import InputError, MissingExtraError
 from vidpose.io.files import atomic_path
+from vidpose.models.flow import FlowEncoder
 from vidpose.models.video_model import PoseModel
 
 TOLERANCE = 1e-4
@@ -59,8 +60,8 @@ def export_model(model: PoseModel, path: str | os.PathLike[str]) -> ExportReport
     """Writes ``model`` with a free batch size; the suffix chooses the format: ``.onnx`` or ``.pt2``.
 
     The written graph is run on random clips of another batch size than it was traced with. Raises
-    :class:`InputError` for another suffix, and ``RuntimeError`` where the outputs differ by more than
-    :data:`TOLERANCE`; then nothing is kept.
+    :class:`InputError` for another suffix and for a model that takes motion from optical flow, and
+    ``RuntimeError`` where the outputs differ by more than :data:`TOLERANCE`; then nothing is kept.
     """
     writers: dict[str, tuple[str, Callable[[nn.Module, Tensor, Path], Callable[[Tensor], Tensor]]]] = {
         ".onnx": ("ONNX", _write_onnx),
@@ -71,6 +72,11 @@ def export_model(model: PoseModel, path: str | os.PathLike[str]) -> ExportReport
         raise InputError(f"{path}: unknown export format {suffix or '(no suffix)'}; use .onnx or .pt2")
     label, write = writers[suffix]
     name = model.config.get("name") or model.name
+    if any(isinstance(part, FlowEncoder) for part in model.head.modules()):
+        raise InputError(
+            f"{path}: {name} takes motion from optical flow, whose estimator is not part of the graph; "
+            'export a model that was built and trained with another switch motion="..."'
+        )
     model = model.cpu().float().eval()
     wrapped = HeatmapsOnly(model)
     shape = (model.num_frames, 3, *model.input_size)

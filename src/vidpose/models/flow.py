@@ -55,8 +55,11 @@ def clip_flow(frames: Tensor, flow: FlowFunction) -> Tensor:
         frames: [B, T, 3, H, W], normalised with ImageNet's mean and deviation.
 
     Returns:
-        [B, T - 1, 2, H, W], in pixels of the crop.
+        [B, T - 1, 2, H, W], in pixels of the crop. On the ``meta`` device, where there are no pixels, no flow
+        is estimated.
     """
+    if frames.device.type == "meta":  # counting
+        return frames.new_zeros(frames.shape[0], frames.shape[1] - 1, 2, *frames.shape[3:])
     mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
     with torch.no_grad():
@@ -125,6 +128,8 @@ class FlowCache:
         return torch.stack([known[i] for i in range(len(keys))])
 
     def _keep(self, key: tuple[FlowFunction, bytes], motion: Tensor) -> None:
+        if key in self._kept:  # the same clip twice in a batch
+            return
         self._kept[key] = motion
         self._bytes += motion.numel() * 2
         while self._bytes > self.limit_bytes and self._kept:

@@ -19,7 +19,6 @@ from vidpose.models.attention import (
     Block,
     FeedForward,
     attention_heads,
-    initialise_linear,
     learned_embedding,
     maps_of,
     tokens_of,
@@ -104,15 +103,14 @@ class VREMD(PoseModel):
             keypoint = KeypointMask(dim, num_frames, num_joints, keypoint_depth) if keypoint_mask else None
             enhance = HumanKeypointMaskEnhanced(dim, num_frames, human, keypoint, aggregation_depth)
         disentangle: BidirectionalMotionDisentanglement | None = None
+        grid = (self.input_size[0] // 16, self.input_size[1] // 16)
         if bmd:
-            grid = (self.input_size[0] // 16, self.input_size[1] // 16)
             branch = _branch(motion, dim, grid, num_samples)
             disentangle = BidirectionalMotionDisentanglement(
                 dim, num_frames, adc_depth, branch, bidirectional=bidirectional
             )
-        by_motion = DeconvHead(
-            "tokens", 2 * dim if hkme or bmd else dim, num_joints, layers=2, width=head_width
-        )
+        decoded = 2 * dim if hkme or bmd else dim
+        by_motion = DeconvHead("tokens", decoded, num_joints, layers=2, width=head_width)
         by_keypoints: FeedForward | None = None
         if hkme and keypoint_mask:
             by_keypoints = FeedForward(dim, 1.0, self.heatmap_size[0] * self.heatmap_size[1])
@@ -276,7 +274,8 @@ class SpatioTemporalAggregation(nn.Module):
         # silent: the MLP acts on the T frames of each place and channel. It starts as PyTorch's layers do:
         # with so few inputs, transformers' start would make F vanish.
         hidden = 4 * num_frames
-        self.mlp = nn.Sequential(nn.Linear(num_frames, hidden), nn.GELU(), nn.Linear(hidden, 1))
+        last = nn.Linear(hidden, 1, bias=False)  # one for all channels, which a LayerNorm takes away
+        self.mlp = nn.Sequential(nn.Linear(num_frames, hidden), nn.GELU(), last)
 
     def forward(self, frames: Tensor) -> Tensor:
         """F_f [B, T, L, D] -> F [B, L, D]."""
@@ -310,7 +309,8 @@ class BidirectionalMotionDisentanglement(nn.Module):
         directions = 2 if bidirectional else 1
         self.blocks = nn.ModuleList(AdaptiveDeformableCross(width, directions, branch) for _ in range(depth))
         self.fuse = nn.Linear(directions * width, width)
-        for layer in (self.forwards, self.backwards, self.merge, self.fuse):
+        # silent: the start. With transformers' N(0, 0.02) hardly a gradient reaches F where D is small.
+        for layer in self.modules():
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
 
@@ -389,7 +389,6 @@ class DeformableCrossAttention(nn.Module):
         self.heads, self.grid, self.samples = heads, grid, samples
         matrices = (nn.Linear(width, width, bias=False) for _ in range(4))
         self.query, self.constraint, self.key, self.value = matrices  # W_q, W_z, W_k, W_v
-        initialise_linear(self)
         # silent: the convolution is 3x3, each head sees its own channels of q and z.
         self.context = nn.Conv2d(2 * width, width, 3, padding=1, groups=heads)  # psi
         self.offset = nn.Conv2d(width, heads * samples * 2, 1, groups=heads)  # theta
@@ -418,14 +417,13 @@ class DeformableAttention(nn.Module):
         self.heads, self.grid, self.samples = heads, grid, samples
         self.weight = nn.Linear(width, heads * samples)
         self.value = nn.Linear(width, width, bias=False)
-        initialise_linear(self)
-        self.offset = nn.Linear(width, heads * samples * 2)
+        self.offset = nn.Conv2d(width, heads * samples * 2, 1)
         _spread(self.offset.weight, self.offset.bias, heads, grid, samples)
 
     def forward(self, x: Tensor, constraint: Tensor) -> Tensor:
         """Motion x [B, L, D] -> [B, L, D]; the constraint is not used."""
         value = heads_of(self.value(x), self.grid, self.heads)
-        found = sample(value, maps_of(self.offset(x), self.grid), self.samples)  # [B, G, d, N, L]
+        found = sample(value, self.offset(maps_of(x, self.grid)), self.samples)  # [B, G, d, N, L]
         weights = self.weight(x).transpose(1, 2).unflatten(1, (self.heads, 1, self.samples)).softmax(dim=3)
         return (weights * found).sum(dim=3).flatten(1, 2).transpose(1, 2)
 

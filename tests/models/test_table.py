@@ -63,6 +63,22 @@ def test_tdmi_has_the_published_size(rows, name):
     assert row["params_trainable"] == pytest.approx(row["paper"]["params"] * 1e6, rel=0.05)
 
 
+def test_sdtc_has_the_published_size(rows):
+    (row,) = (row for row in rows if row["name"] == "sdtc")
+    assert row["gflops_2x"] == pytest.approx(row["paper"]["gflops"], rel=0.05)
+    assert row["paper"]["gflops_convention"].startswith("2 x multiply-adds / 2^30")
+    assert row["params_trainable"] == pytest.approx(row["paper"]["params"] * 1e6, rel=0.05)
+
+
+def test_posewarper_has_the_published_size_in_the_unit_of_its_figure(rows):
+    counted, default = (row for row in rows if row["name"] == "posewarper")
+    assert counted["gmacs"] == pytest.approx(counted["paper"]["gflops"], rel=0.05)
+    assert counted["gmacs"] == counted["macs"] / 1e9
+    assert counted["gmacs_convention"] == counted["paper"]["gflops_convention"]
+    assert counted["params_trainable"] == pytest.approx(counted["paper"]["params"] * 1e6, rel=0.05)
+    assert default["frames"] == 5 and default["gmacs"] == default["macs"] / 2**30
+
+
 @pytest.mark.parametrize("name", ["tdmi_st", "vitpose"])
 def test_models_without_memory_are_the_models(name):
     """What is left out for speed changes no count."""

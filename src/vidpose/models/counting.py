@@ -21,7 +21,8 @@ TDMI's 198, 5 x 32.9 and a head, follows it; ``gmacs`` can stand beside them, ``
 MULTIPLY_ADDS = "multiply-adds / 2^30, all frames, backbone included"
 
 
-TWICE = "twice the multiply-adds, all frames, backbone included"
+TWICE = "2 x multiply-adds / 2^30, all frames, backbone included"
+DECIMAL = "multiply-adds / 1e9, all frames, backbone included"
 
 
 class _WithoutBatchNorm(TorchFunctionMode):
@@ -79,16 +80,17 @@ def meta_model(name: str, **arguments: Any) -> PoseModel:
         return create_model(name, **arguments)
 
 
-def count(model: PoseModel) -> dict[str, Any]:
-    """``params_trainable`` (backbone frozen), ``params_total``; ``macs`` of a clip, ``gmacs`` (/ 2^30), and
-    ``gflops_2x``, twice that."""
+def count(model: PoseModel, *, decimal: bool = False) -> dict[str, Any]:
+    """``params_trainable`` (backbone frozen), ``params_total``; ``macs`` of a clip, ``gmacs`` in units of
+    2^30 (``decimal``: of 1e9; ``gmacs_convention`` says which), and ``gflops_2x``, twice that."""
     total, macs = count_parameters(model), multiply_adds(model)
     backbone = sum(p.numel() for p in model.backbone_parameters())
+    unit = 1e9 if decimal else GIGA
     return {
         "params_trainable": total - backbone,
         "params_total": total,
-        "gmacs": macs / GIGA,
-        "gflops_2x": 2 * macs / GIGA,
+        "gmacs": macs / unit,
+        "gflops_2x": 2 * macs / unit,
         "macs": macs,
-        "gmacs_convention": MULTIPLY_ADDS,
+        "gmacs_convention": DECIMAL if decimal else MULTIPLY_ADDS,
     }

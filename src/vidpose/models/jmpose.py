@@ -28,7 +28,7 @@ OBJECTIVE = (  # Eq. 13
 # public code computes: these make the gradient of the MI part (4 layers) 0.1 to 1 times that of the heatmap
 # loss at initialisation. Measured with information.gradient_norm on augmented synthetic people, true joints
 # moved by about a heatmap pixel as initial heatmaps; motion from differences / DIS flow:
-#   club      0.10 / 0.28 (w16_small, 128x96)  0.39 / 0.31 (w32, 192x160)  @@ / 0.79 (w48, 384x288)
+#   club      0.10 / 0.28 (w16_small, 128x96)  0.39 / 0.31 (w32, 192x160)  0.58 / 0.79 (w48, 384x288)
 #   kl        0.16 / 0.40                      0.42 / 0.36
 #   released  0.14 / 0.96                      0.20 / 0.20                  - / 0.07
 # Without interaction blocks there is one layer, and the part is a third.

@@ -193,6 +193,14 @@ def test_initial_heatmaps_guide_the_joint_feature_from_the_start():
     assert (first - second).std() > 0.1 * first.std()
 
 
+def test_joint_feature_is_sampled_from_motion():
+    """Eq. 5: heatmaps say where to look and how much to take, so that of no motion nothing is taken."""
+    torch.manual_seed(0)
+    learner = ContextAwareJointLearner(15, 16)
+    joint = learner(torch.rand(2, 15, 8, 8), torch.zeros(2, 16, 8, 8))
+    torch.testing.assert_close(joint, learner.sample.deform.bias.view(1, -1, 1, 1).expand_as(joint))
+
+
 def test_output_follows_the_initial_heatmaps_of_every_frame():
     model = tiny().eval()
     with torch.no_grad():

@@ -284,7 +284,7 @@ def test_information_gradients_stay_in_the_fused_feature_and_the_merged_heatmaps
 
 
 @pytest.mark.parametrize(
-    ("switches", "word"), [({"initial_head": "deep"}, "initial_head"), ({"interval": 0}, "interval")]
+    ("switches", "word"), [({"head": "deep"}, "head"), ({"interval": 0}, "interval")]
 )
 def test_bad_switches_are_refused(switches, word):
     with pytest.raises(InputError, match=word):

@@ -22,7 +22,7 @@ from vidpose.skeletons import SKELETONS, get_skeleton
 
 FORMAT_VERSION = 1
 
-_COMMON = ("backbone", "num_frames", "num_joints", "input_size", "freeze_backbone")
+_COMMON = ("backbone", "initial_head", "num_frames", "num_joints", "input_size", "freeze_backbone")
 _DEFAULT_SKELETONS = {15: "posetrack15", 17: "coco17", 14: "hieve14"}
 
 

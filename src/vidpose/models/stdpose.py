@@ -55,7 +55,7 @@ class STDPose(PoseModel):
         interval: T of the paper, the distance of labelled frames, by which time distances are divided.
         width: C; ``None``: the backbone's.
         tff_depth, stda_depth: transformer blocks of TFF and pose-aggregation blocks of STDA.
-        initial_head: ``"classic"`` or ``"simple"``, as the single-frame model whose heatmaps are initial.
+        head: ``"classic"`` or ``"simple"``: that of the single-frame model whose heatmaps are initial.
         head_width: channels of the classic heads' deconvolutions.
     """
 
@@ -85,18 +85,18 @@ class STDPose(PoseModel):
         width: int | None = None,
         tff_depth: int = 2,
         stda_depth: int = 2,
-        initial_head: str = "classic",
+        head: str = "classic",
         head_width: int = 256,
     ) -> None:
-        one_of("initial_head", initial_head, ("classic", "simple"))
+        one_of("head", head, ("classic", "simple"))
         if interval < 1:
             raise InputError(f"interval is {interval}: labelled frames are at least 1 frame apart")
         inputs: int = backbone.out_channels  # type: ignore[assignment]
-        head: nn.Module
-        if initial_head == "simple":
-            head = SimpleHead(inputs, num_joints)
+        initial: nn.Module
+        if head == "simple":
+            initial = SimpleHead(inputs, num_joints)
         else:
-            head = DeconvHead("tokens", inputs, num_joints, layers=2, width=head_width)
+            initial = DeconvHead("tokens", inputs, num_joints, layers=2, width=head_width)
         super().__init__(
             backbone,
             num_frames=num_frames,
@@ -104,7 +104,7 @@ class STDPose(PoseModel):
             input_size=input_size,
             sigma=sigma,
             freeze_backbone=freeze_backbone,
-            initial_head=head,
+            initial_head=initial,
         )
         width = width or inputs
         length = (input_size[0] // 16) * (input_size[1] // 16)

@@ -464,6 +464,17 @@ def test_legacy_torch_file_is_read(hrnet17, tmp_path):
     assert not load_weights(hrnet_model(), path).missing
 
 
+def test_a_header_whose_length_begins_like_a_pickle_is_read(tmp_path):
+    model = create_model("hrnet", backbone="hrnet_w8_small", input_size=(64, 64))
+    path = tmp_path / "m.safetensors"
+    for length in range(0, 2048, 8):  # headers are padded to 8 bytes
+        save_model(model, path, {"note": "x" * length})
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    assert path.read_bytes()[:1] == b"\x80"
+    assert load_model(path).card["note"] == "x" * length
+
+
 @settings(max_examples=20, deadline=None)
 @given(cut=st.floats(0.0, 0.999), suffix=st.sampled_from(["pth", "legacy", "safetensors"]))
 def test_truncated_files_are_one_clear_error(cut, suffix, target, tmp_path_factory, hrnet17):

@@ -22,17 +22,15 @@ from vidpose.models.factory import (
     save_model,
 )
 
-SMALL = {
-    "tdmi": {"backbone": "hrnet_w8_small", "num_frames": 3},
-    "tdmi_st": {"backbone": "hrnet_w8_small", "num_frames": 3},
-    "hrnet": {"backbone": "hrnet_w8_small"},
-    "vitpose": {"backbone": "vit_32x1x2"},
-    "simple_baseline": {"backbone": "resnet18"},
-}
+SMALL = {"hrnet": "hrnet_w8_small", "vit": "vit_32x1x2", "resnet": "resnet18"}
 
 
 def small(name: str, **arguments):
-    return create_model(name, **{"input_size": (64, 64), **SMALL[name], **arguments})
+    entry = MODELS[name]
+    least = {"backbone": SMALL[entry.families[0]], "num_frames": min(entry.num_frames, 3)}
+    if name == "jmpose":
+        least["flow"] = "dis"
+    return create_model(name, **{"input_size": (64, 64), **least, **arguments})
 
 
 @pytest.mark.parametrize("name", list_models())

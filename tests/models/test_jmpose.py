@@ -190,7 +190,7 @@ def test_initial_heatmaps_guide_the_joint_feature_from_the_start():
     first, second = (
         learner(gaussian_heatmaps(p, torch.ones(4, 15), (16, 16), 1.5), motion) for p in (points, other)
     )
-    assert (first - second).std() > 0.1 * first.std()
+    assert (first - second).std() > 0.25 * first.std()
 
 
 def test_joint_feature_is_sampled_from_motion():
@@ -215,10 +215,10 @@ def test_output_follows_the_initial_heatmaps_of_every_frame():
             assert (out - base).abs().max() > 0.01 * base.std()
 
 
-def test_interaction_exchanges_and_its_masks_shrink():
+def test_interaction_scales_each_by_its_mask():
     torch.manual_seed(0)
     block = JointMotionInteraction(8, "channel").eval()
-    joint, motion, other = torch.rand(3, 2, 8, 6, 5)
+    joint, motion = torch.rand(2, 2, 8, 6, 5)
     seen = {}
     block.mask.register_forward_hook(lambda _, inputs, out: seen.update(x=inputs[0], masks=out.sigmoid()))
     with torch.no_grad():
@@ -226,12 +226,28 @@ def test_interaction_exchanges_and_its_masks_shrink():
         attended, masks = seen["x"], seen["masks"]
         torch.testing.assert_close(torch.cat([new_joint, new_motion], dim=1), masks * attended)  # Eq. 10
         assert bool((masks > 0).all()) and bool((masks < 1).all())
-        assert not torch.allclose(block(joint, other)[0], new_joint, atol=1e-3)  # Eq. 7
-        assert not torch.allclose(block(other, motion)[1], new_motion, atol=1e-3)  # Eq. 8
-        # Eq. 9: with attention silenced, the mask of one still depends on the other.
+
+
+def test_each_learns_from_the_other_by_attention_and_by_its_mask():
+    torch.manual_seed(0)
+    block = JointMotionInteraction(8, "channel").eval()
+    joint, motion, other = torch.rand(3, 2, 8, 6, 5)
+
+    def exchanges():
+        base = block(joint, motion)
+        changed = block(joint, other)[0] - base[0], block(other, motion)[1] - base[1]
+        return [bool(change.abs().max() > 1e-4) for change in changed]
+
+    with torch.no_grad():
+        last = block.mask[-1].weight.clone()
+        block.mask[-1].weight.zero_()  # masks are the same everywhere
+        assert exchanges() == [True, True]  # Eqs. 7, 8
         block.joint_attention.value.weight.zero_()
-        ratio = block(joint, motion)[0] - block(joint, other)[0]
-    assert ratio.abs().max() > 1e-4
+        assert exchanges() == [False, True]
+        block.motion_attention.value.weight.zero_()
+        assert exchanges() == [False, False]
+        block.mask[-1].weight.copy_(last)
+        assert exchanges() == [True, True]  # Eq. 9
 
 
 @pytest.mark.parametrize("over", ["channel", "spatial"])

@@ -106,7 +106,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     start = _first_bytes(path)
     _refuse_other_files(path, start)
-    if start[:2] == b"PK" or start[:1] == b"\x80" or _is_tar(path):
+    # A safetensors file begins with the length of its header, whose first byte may be that of a pickle.
+    safetensors = start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size
+    if not safetensors and (start[:2] == b"PK" or start[:1] == b"\x80" or _is_tar(path)):
         tensors, container = _read_torch(path)
         checkpoint = Checkpoint(str(path), tensors, container)
     else:

@@ -229,7 +229,7 @@ class SDTCHead(nn.Module):
         if extras:
             extras["tokens"] = tokens.detach()
             extras["poses"] = F.pixel_shuffle(maps_of(extras["poses"], self.grid), PATCH)  # [B, T, J, 4h, 4w]
-        return PoseOutput(self.heatmaps.heatmaps(fused), extras if self.training else {})
+        return PoseOutput(self.heatmaps.decode(fused), extras if self.training else {})
 
     def _maps(self, sequence: Tensor) -> Tensor:
         """Frames side by side: [B, T, L, C] -> [B, T·C, h, w]."""

@@ -31,9 +31,9 @@ class DeconvHead(nn.Module):
         self.final_layer = heatmap_layer(width, num_joints, 1)
 
     def forward(self, features: Features) -> PoseOutput:
-        return PoseOutput(self.heatmaps(features[self.feature]))
+        return PoseOutput(self.decode(features[self.feature]))
 
-    def heatmaps(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor) -> Tensor:
         """Maps [N, inputs, h, w] -> heatmaps, twice as large for each deconvolution."""
         return self.final_layer(self.deconv_layers(x))
 
@@ -46,9 +46,9 @@ class SimpleHead(nn.Module):
         self.final_layer = heatmap_layer(inputs, num_joints, 3)
 
     def forward(self, features: Features) -> PoseOutput:
-        return PoseOutput(self.heatmaps(F.relu(features["tokens"])))
+        return PoseOutput(self.decode(F.relu(features["tokens"])))
 
-    def heatmaps(self, x: Tensor) -> Tensor:
+    def decode(self, x: Tensor) -> Tensor:
         """Maps [N, inputs, h, w] -> heatmaps [N, J, 4h, 4w]."""
         return self.final_layer(F.interpolate(x, scale_factor=4, mode="bilinear", align_corners=False))
 

@@ -243,11 +243,11 @@ class STDPoseHead(nn.Module):
             moving = None if self.mask is None else self.mask(heatmaps)  # M [B, 1, h, w]
             fused_heatmaps = self.aggregation(merged, moving, fused)  # Eq. 13
             assert self.decoder is not None
-            final = self.decoder.heatmaps(maps_of(fused_heatmaps, grid))
+            final = self.decoder.decode(maps_of(fused_heatmaps, grid))
         elif self.decoder is None:
             final = merged
         else:
-            final = self.decoder.heatmaps(maps_of(fused, grid))
+            final = self.decoder.decode(maps_of(fused, grid))
             if self.join is not None:
                 final = self.join(torch.cat([final, merged], dim=1))
         if not self.training:

@@ -169,7 +169,7 @@ class VREMDHead(nn.Module):
             seen = [self.disentangle(frames, enhanced), key]  # M, F_t: Eq. 4
         # silent: M and F_t are aggregated by concatenation; up-sampling is ViTPose's classic head.
         grid = (maps.shape[-2], maps.shape[-1])
-        by_motion = self.motion_heatmaps.heatmaps(maps_of(torch.cat(seen, dim=-1), grid))  # H_m
+        by_motion = self.motion_heatmaps.decode(maps_of(torch.cat(seen, dim=-1), grid))  # H_m
         if self.keypoint_heatmaps is None or keypoints is None:
             return PoseOutput(by_motion)
         by_keypoints = self.keypoint_heatmaps(keypoints).unflatten(-1, by_motion.shape[-2:])  # H_k

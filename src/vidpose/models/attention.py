@@ -38,7 +38,16 @@ class Attention(nn.Module):
             layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # [N, L, D] -> [N, heads, L, d]
             for layer, tokens in ((self.query, x), (self.key, context), (self.value, context))
         )
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """``softmax(QKᵀ/√d) V`` of [..., L, d], [..., S, d], [..., S, d] -> [..., L, d]."""
+    if q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v)
+    # On CPUs the fused kernel of short types takes two to five times as long backward as that of float32.
+    with torch.autocast("cpu", enabled=False):
+        return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
 
 
 class FeedForward(nn.Sequential):
@@ -81,8 +90,8 @@ def learned_embedding(*shape: int) -> nn.Parameter:
 
 
 def attention_heads(dim: int, most: int) -> int:
-    """The largest number of heads up to ``most`` that divides ``dim`` and leaves 16 channels or more each."""
-    return max(h for h in range(1, most + 1) if dim % h == 0 and (h == 1 or dim // h >= 16))
+    """The largest number of heads up to ``most`` that divides ``dim`` and leaves 32 channels or more each."""
+    return max(h for h in range(1, most + 1) if dim % h == 0 and (h == 1 or dim // h >= 32))
 
 
 def sine_cosine_embedding(height: int, width: int, dim: int) -> Tensor:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vidpose.errors import InputError
+from vidpose.models.attention import attend
 from vidpose.models.flow import FlowEncoder, create_flow
 from vidpose.models.hrnet import conv_bn
 from vidpose.models.information import MutualInformation, Term
@@ -294,7 +294,7 @@ class CrossAttention(nn.Module):
         q, k, v = self.query(x).flatten(2), self.key(context).flatten(2), self.value(context).flatten(2)
         if self.over == "spatial":
             q, k, v = (tokens.transpose(1, 2) for tokens in (q, k, v))  # [B, C, h·w] -> [B, h·w, C]
-        found = F.scaled_dot_product_attention(q[:, None], k[:, None], v[:, None])[:, 0]
+        found = attend(q[:, None], k[:, None], v[:, None])[:, 0]
         if self.over == "spatial":
             found = found.transpose(1, 2)
         return found.unflatten(2, x.shape[2:])

@@ -15,6 +15,7 @@ from vidpose.models.attention import (
     Attention,
     Block,
     FeedForward,
+    attend,
     attention_heads,
     initialise_linear,
     learned_embedding,
@@ -436,7 +437,7 @@ class SpatialMotionCrossAttention(nn.Module):
             tokens_of(self.key(guidance)),
             tokens_of(self.value(guidance)),
         )
-        found = F.scaled_dot_product_attention(q, k, v)  # silent: d is the number of channels
+        found = attend(q, k, v)  # silent: d is the number of channels
         return self.out(source + maps_of(found, (source.shape[-2], source.shape[-1])))
 
 

@@ -137,9 +137,10 @@ _TITLES = (
 _LEFT = (0, 1, 2)
 _COUNTS = {None: "-", MULTIPLY_ADDS: "MACs", DECIMAL: "MACs/e9", TWICE: "2xMACs"}
 _LEGEND = """\
-train M, total M: millions of parameters, trained (backbone frozen) and all. GMACs: multiply-adds of
-one clip of T frames, backbone included, / 2^30, or / 1e9 where the printed figure counts so. paper: as
-printed; of single-frame models, params are all. counts: what the printed GFLOPs count. PT17, PT18, PT21: mAP on PoseTrack's validation sets."""
+train M, total M: millions of parameters, trained (backbone frozen) and all. GMACs: multiply-adds of one clip
+of T frames, backbone included, / 2^30, or / 1e9 where the printed figure counts so. paper: as printed; of
+single-frame models, params are all. counts: what the printed GFLOPs count. PT17, PT18, PT21: mAP on
+PoseTrack's validation sets."""
 
 
 def format_models(rows: Sequence[dict[str, Any]]) -> str:

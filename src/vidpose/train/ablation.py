@@ -100,7 +100,8 @@ def row_recipe(base: Recipe, row: Row, seed: int, output: Path) -> Recipe:
     model = content["model"]
     name = row.settings.get("model.name", base.model.name)
     if name != base.model.name:
-        model = {key: value for key, value in model.items() if key not in (base.model.model_extra or {})}
+        switches = set(base.model.model_extra or {}) - set(model_switches(name))
+        model = {key: value for key, value in model.items() if key not in switches}
         # The same backbone and crops, not the other model's defaults.
         model = {"backbone": entry.backbone, "input_size": list(entry.input_size), **model}
         if model_entry(name).num_frames == 1:

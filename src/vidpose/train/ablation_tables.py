@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from vidpose.errors import InputError
-from vidpose.train.recipe import _parse_yaml, _recipe_folder
+from vidpose.train.recipe import parse_yaml, recipe_folder
 
 
 class Row(BaseModel):
@@ -61,8 +61,8 @@ class Table(BaseModel):
 def all_tables() -> dict[str, Table]:
     """Every table that ``vidpose ablate --table`` takes, by name."""
     tables: dict[str, Table] = {}
-    for file in sorted((_recipe_folder() / "ablations").glob("*.yaml")):
-        content = _parse_yaml(file.read_text(encoding="utf-8"), str(file))
+    for file in sorted((recipe_folder() / "ablations").glob("*.yaml")):
+        content = parse_yaml(file.read_text(encoding="utf-8"), str(file))
         for name, table in content.pop("tables").items():
             tables[name] = Table(name=name, **{**content, **table})
     return tables

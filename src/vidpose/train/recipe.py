@@ -178,7 +178,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
 _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def _parse_yaml(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -187,7 +187,7 @@ def _parse_yaml(text: str, where: str) -> Any:
         raise InputError(f"{place}: is not valid YAML: {getattr(error, 'problem', None) or error}") from None
 
 
-def _recipe_folder() -> Path:
+def recipe_folder() -> Path:
     """``vidpose/recipes`` of an installed package, ``recipes`` beside ``src`` in the source tree."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "recipes"
@@ -196,7 +196,7 @@ def _recipe_folder() -> Path:
 
 def shipped_recipes() -> list[str]:
     """Names of the recipes that come with the package."""
-    return sorted(file.stem for file in _recipe_folder().glob("*.yaml"))
+    return sorted(file.stem for file in recipe_folder().glob("*.yaml"))
 
 
 def load_recipe(
@@ -215,7 +215,7 @@ def load_recipe(
         where, content = "recipe", source.model_dump(exclude_none=True)
     else:
         where, text = _read_source(source)
-        content = _parse_yaml(text, where)
+        content = parse_yaml(text, where)
     if not isinstance(content, dict):
         raise InputError(
             f"{where}: is not a mapping of keys to values; a recipe has model, data, train, output"
@@ -224,7 +224,7 @@ def load_recipe(
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
             raise InputError(f"override {override!r}: write key=value, for example train.lr=1e-4")
-        _set(content, key.strip(), _parse_yaml(value, f"override {override!r}"), override)
+        _set(content, key.strip(), parse_yaml(value, f"override {override!r}"), override)
     return _validate(content, where)
 
 
@@ -238,7 +238,7 @@ def _read_source(source: str | os.PathLike[str]) -> tuple[str, str]:
     name = str(source).removesuffix(".yaml")
     known = shipped_recipes()
     if name in known:
-        return name, (_recipe_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+        return name, (recipe_folder() / f"{name}.yaml").read_text(encoding="utf-8")
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise InputError(f"{source}: no such recipe file; {hint}shipped recipes: {', '.join(known)}")

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vidpose.errors import InputError
+from vidpose.infer.weights import load_pose_model
 from vidpose.models.checkpoint_formats import Converted
 from vidpose.models.checkpoint_methods import METHODS, fold_biases, whole_method
 from vidpose.models.counting import meta_model
@@ -321,3 +322,22 @@ def test_a_bias_before_batch_norm_is_its_mean():
     bare = F.conv2d(x, folded["a.conv.weight"], padding=1)
     expected = Released(state).named(x, "a", relu=False)
     torch.testing.assert_close(Reference(folded).bn(bare, "a.bn"), expected)
+
+
+def test_estimation_with_a_released_file_runs_the_whole_method(name, states, tmp_path):
+    """``--model posewarper --weights released.pth``: with its own joints, not the single-frame part alone."""
+    path = tmp_path / "released.pth"
+    torch.save(states[name], path)
+    found, _ = load_pose_model(name, path)
+    expected = model_of(name)
+    load_weights(expected, path)
+    assert (found.num_joints, found.training) == (JOINTS, False)
+    own = {key: value for key, value in expected.state_dict().items() if key.startswith("head.")}
+    assert all(torch.equal(found.state_dict()[key], value) for key, value in own.items())
+
+
+def test_a_single_frame_checkpoint_gives_no_method_to_run(tmp_path):
+    path = tmp_path / "hrnet.pth"
+    torch.save(random_state(hrnet_shapes(WIDTH, JOINTS)), path)
+    with pytest.raises(InputError, match="no head of posewarper"):
+        load_pose_model("posewarper", path)

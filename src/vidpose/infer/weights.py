@@ -10,6 +10,7 @@ from vidpose.errors import InputError
 from vidpose.io.download import resolve_file
 from vidpose.models.checkpoint_files import locate, read_checkpoint
 from vidpose.models.checkpoint_formats import convert, guess_backbone
+from vidpose.models.checkpoint_methods import METHODS
 from vidpose.models.factory import MODELS, create_model, list_models, load_model, load_weights
 from vidpose.models.video_model import PoseModel
 
@@ -45,6 +46,11 @@ def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> t
     if name == "vitpose":
         deconvolved = any(key.startswith("head.deconv_layers.") for key in found.tensors)
         options["head"] = "classic" if deconvolved else "simple"
+    released = METHODS.get(found.format)
+    if released is not None and released.owner == name:  # whole, and so with its own joints
+        options |= {"skeleton": found.joints or "posetrack18"}
+        if name == "famipose":
+            options["modulation"] = "linear"
     model = create_model(name, **options)  # type: ignore[arg-type]
     report = load_weights(model, checkpoint)
     if not report.head_loaded:

@@ -69,7 +69,7 @@ METHODS: dict[str, ReleasedMethod] = {
         ),
         initial_head=False,
         optional=("information.",),  # the estimator's heads, which only training needs
-        note="its samples are not bounded: create the model with modulation='linear' to compute what it did",
+        note="its samples are not bounded: only a model with modulation='linear' computes what it did",
     ),
 }  # fmt: skip
 """By the name of the format (``checkpoint_formats``)."""

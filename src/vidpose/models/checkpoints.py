@@ -37,8 +37,8 @@ class LoadReport:
 
     @property
     def head_loaded(self) -> bool:
-        """Whether any weight outside the backbone was loaded."""
-        return any(not name.startswith("backbone.") for name in self.matched)
+        """Whether any weight of the model's own head was loaded; an initial head belongs to the backbone."""
+        return any(name.startswith("head.") for name in self.matched)
 
     def __str__(self) -> str:
         counts = (
@@ -193,10 +193,10 @@ def _map_joints(
     notes = [f"head mapped from {source.name} to {target.name}, without {', '.join(dropped) or 'loss'}"]
     if absent:
         # silent: zeros, so that an untrained joint scores 0 and does not borrow another joint's place.
-        notes.append(
-            f"the checkpoint does not know {', '.join(absent)}: their heatmaps are empty until trained; "
-            "poses use the documented approximation from nose and shoulders"
-        )
+        effect = "heatmaps are empty until trained; poses use the documented approximation"
+        if model.kind == "video":  # only a single-frame model needs them as they are
+            effect = "initial heatmaps are empty"
+        notes.append(f"the checkpoint does not know {', '.join(absent)}: their {effect}")
     return notes
 
 

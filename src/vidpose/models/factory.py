@@ -17,6 +17,7 @@ from vidpose.io.files import atomic_path
 from vidpose.models.backbones import backbone_family, create_backbone
 from vidpose.models.checkpoint_files import locate, read_checkpoint
 from vidpose.models.checkpoints import LoadReport, load_weights
+from vidpose.models.flow import FlowEncoder
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import SKELETONS, get_skeleton
 
@@ -209,6 +210,9 @@ def create_model(
         "skeleton": joints,
         **switches,
     }
+    for module in model.modules():
+        if isinstance(module, FlowEncoder):  # what "auto" has found: a checkpoint must not find another
+            model.config["flow"] = module.flow_name or switches.get("flow", "auto")
     if pretrained is True:
         raise InputError("pretrained=True names no checkpoint: give a file, a folder or a hub id")
     if pretrained is not False:

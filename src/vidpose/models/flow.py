@@ -89,6 +89,11 @@ class FlowEncoder(nn.Module):
             residual_chain(width, width, 4),
         )
 
+    @property
+    def flow_name(self) -> str | None:
+        """``"dis"`` or ``"raft"``; ``None`` for any other function."""
+        return "dis" if self.flow is dis_flow else "raft" if isinstance(self.flow, _RaftFlow) else None
+
     def forward(self, frames: Tensor) -> Tensor:
         """Normalised frames [B, T, 3, H, W] -> [B, width, H/4, W/4]."""
         return self.layers(self.motion(frames).flatten(1, 2))

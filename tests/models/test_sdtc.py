@@ -80,6 +80,15 @@ def test_inference_is_training_without_masks():
     torch.testing.assert_close(plain(clips()).heatmaps, masked(clips()).heatmaps)
 
 
+def test_masked_tokens_keep_their_places_and_frames():
+    """Tokens that were all alike could not be recovered differently."""
+    out = build()(clips(1))
+    context, masked = out.extras["context"][0], out.extras["masked"][0].bool()  # [T, L, D], [T, L]
+    hidden = context[masked]
+    distances = torch.cdist(hidden, hidden) + torch.eye(len(hidden))
+    assert distances.min() > 1e-3
+
+
 def test_space_is_not_masked_but_motion_is():
     """The spatial feature of Sec. 3.2 is R itself; what masks change arrives through motion alone."""
     model = build(fusion="add")
@@ -179,9 +188,9 @@ def test_self_refinement_computes_the_equations():
     pixels = x[0].flatten(1)  # [C, HW]
     regions = torch.stack([torch.exp(p) / torch.exp(p).sum() for p in pixels.T], dim=1)  # Eq. 6
     context = torch.zeros(8, 8)
-    for i in range(8):  # Eq. 7, over the 12 positions
+    for i in range(8):  # Eq. 7, each region with mass 1
         for j in range(8):
-            context[i, j] = sum(pixels[i, n] * regions[j, n] for n in range(12)) / 12
+            context[i, j] = sum(pixels[i, n] * regions[j, n] for n in range(12)) / regions[j].sum()
     rows = []
     for n in range(12):  # Eq. 8
         weight = torch.softmax(pixels[:, n] @ context, dim=0)
@@ -278,6 +287,8 @@ def test_loss_ratio_scales_the_context_alone():
         ({"motion": "fast"}, "motion"),
         ({"fusion": "mix"}, "fusion"),
         ({"masking_ratio": 1.0}, "masking_ratio"),
+        ({"layers": 0}, "layers"),
+        ({"width": 0}, "width"),
         ({"patch_level": False}, "frame_level"),
     ],
 )

@@ -283,7 +283,10 @@ def test_information_gradients_stay_in_the_fused_feature_and_the_merged_heatmaps
     assert key is None or not key.any()
 
 
-@pytest.mark.parametrize(("switches", "word"), [({"head": "deep"}, "head"), ({"interval": 0}, "interval")])
+@pytest.mark.parametrize(
+    ("switches", "word"),
+    [({"head": "deep"}, "head"), ({"interval": 0}, "interval"), ({"theta": float("nan")}, "theta")],
+)
 def test_bad_switches_are_refused(switches, word):
     with pytest.raises(InputError, match=word):
         build(**switches)

@@ -41,13 +41,17 @@ class Attention(nn.Module):
         return self.out(attend(q, k, v).transpose(1, 2).flatten(2))
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """``softmax(QKᵀ/√d) V`` of [..., L, d], [..., S, d], [..., S, d] -> [..., L, d]."""
+def attend(q: Tensor, k: Tensor, v: Tensor, *, scale: float | None = None) -> Tensor:
+    """``softmax(scale · QKᵀ) V`` of [..., L, d], [..., S, d], [..., S, d] -> [..., L, d]; scale: 1/√d."""
+    # Fused kernels want the channels of a token side by side, and would else fall back to the whole matrix.
+    q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
     if q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v)
+        return F.scaled_dot_product_attention(q, k, v, scale=scale)
     # On CPUs the fused kernel of short types takes two to five times as long backward as that of float32.
+    wide = torch.promote_types(q.dtype, torch.float32)
     with torch.autocast("cpu", enabled=False):
-        return F.scaled_dot_product_attention(q.float(), k.float(), v.float()).to(q.dtype)
+        out = F.scaled_dot_product_attention(q.to(wide), k.to(wide), v.to(wide), scale=scale)
+    return out.to(q.dtype)
 
 
 class FeedForward(nn.Sequential):

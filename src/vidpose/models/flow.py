@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from hashlib import blake2b
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vidpose.errors import InputError, MissingExtraError
 from vidpose.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -62,7 +64,7 @@ def clip_flow(frames: Tensor, flow: FlowFunction) -> Tensor:
         return frames.new_zeros(frames.shape[0], frames.shape[1] - 1, 2, *frames.shape[3:])
     mean = torch.tensor(IMAGENET_MEAN, device=frames.device).view(3, 1, 1)
     std = torch.tensor(IMAGENET_STD, device=frames.device).view(3, 1, 1)
-    with torch.no_grad():
+    with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):  # the same in training and after
         # Flow estimators are made for images: public code that gives them normalised crops is in error.
         images = ((frames.float() * std + mean) * 255).clamp(0, 255)
         found = flow(images[:, :-1].flatten(0, 1), images[:, 1:].flatten(0, 1))
@@ -162,4 +164,14 @@ class _RaftFlow:
 
     def __call__(self, first: Tensor, second: Tensor) -> Tensor:
         self.network.to(first.device)
-        return self.network(first / 127.5 - 1, second / 127.5 - 1, num_flow_updates=20)[-1]
+        height, width = first.shape[-2:]
+        # RAFT's pyramid needs 128 pixels, and its stride a multiple of 8.
+        size = [max(128, math.ceil(side / 8) * 8) for side in (height, width)]
+        pair = [
+            F.interpolate(x / 127.5 - 1, size=size, mode="bilinear", align_corners=False)
+            for x in (first, second)
+        ]
+        found = self.network(*pair, num_flow_updates=20)[-1]
+        found = F.interpolate(found, size=(height, width), mode="bilinear", align_corners=False)
+        unit = torch.tensor((width / size[1], height / size[0]), device=found.device)  # x first
+        return found * unit.view(1, 2, 1, 1)

@@ -15,7 +15,8 @@ from vidpose.models.single_frame import ConvHead, heatmap_layer
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features, heatmap_loss
 
 OBJECTIVE = (  # Eq. 13
-    # silent: which side of a term learns; here joint and motion both do, never the initial heatmaps.
+    # silent: which side of a term learns; here joint and motion both do. As a target the initial heatmaps are
+    # detached; what makes them learns through the joint feature alone.
     Term("motion", "joint", +1, both_ways=True),  # relevancy
     Term("joint", "initial", -1),  # complement
     # redundancy I(H;J|M) by the chain rule, I(H;[J,M]) - I(H;M). Simplified as TDMI does, to I(H;J) - I(J;M),
@@ -278,8 +279,8 @@ class CrossAttention(nn.Module):
 
     Args:
         width: channels of both.
-        over: ``"channel"``: a channel attends to channels, d = h·w; ``"spatial"``: a position attends to
-            positions, d = width. silent: which of the two; public code has channels, and 6912 positions would
+        over: ``"channel"``: a channel attends to channels; ``"spatial"``: a position attends to positions,
+            d = width. silent: which of the two; public code has channels, and 6912 positions would
             not fit the memory that the paper trained with.
     """
 
@@ -294,7 +295,10 @@ class CrossAttention(nn.Module):
         q, k, v = self.query(x).flatten(2), self.key(context).flatten(2), self.value(context).flatten(2)
         if self.over == "spatial":
             q, k, v = (tokens.transpose(1, 2) for tokens in (q, k, v))  # [B, C, h·w] -> [B, h·w, C]
-        found = attend(q[:, None], k[:, None], v[:, None])[:, 0]
+        # silent: d, "the hyperparameter". Products of channels are sums over all positions; with √(h·w) the
+        # softmax would be nearly one-hot, the more so the larger the input. So their mean.
+        scale = 1 / q.shape[-1] if self.over == "channel" else None
+        found = attend(q[:, None], k[:, None], v[:, None], scale=scale)[:, 0]
         if self.over == "spatial":
             found = found.transpose(1, 2)
         return found.unflatten(2, x.shape[2:])

@@ -89,6 +89,8 @@ class SDTC(PoseModel):
         )
         one_of("motion", motion, ("mlsme", "flow"))
         one_of("fusion", fusion, ("smml", "add", "conv"))
+        if layers < 1 or (width is not None and width < 4):
+            raise InputError(f"layers is {layers} and width is {width}: at least 1 and 4")
         if not 0 <= masking_ratio < 1:
             raise InputError(f"masking_ratio is {masking_ratio}: it must be in [0, 1)")
         if frame_level and not patch_level:
@@ -199,6 +201,7 @@ class SDTCHead(nn.Module):
         self.project = nn.Linear(inputs, width) if inputs != width else nn.Identity()
         initialise_linear(self.project)
         space = sine_cosine_embedding(*grid, width) if space_embedding else torch.zeros(1, 1, width)
+        self.space: Tensor
         self.register_buffer("space", space, persistent=False)
         self.time = learned_embedding(num_frames, 1, width) if time_embedding else None
         self.encoder = encoder
@@ -215,14 +218,13 @@ class SDTCHead(nn.Module):
     def forward(self, features: Features) -> PoseOutput:
         clip = clip_features(features, self.num_frames)
         tokens = tokens_of(clip["tokens"])  # [B, T, D, h, w] -> [B, T, L, D]
-        sequence = self.project(tokens) + self.space  # R: [B, T, L, C]
-        if self.time is not None:
-            sequence = sequence + self.time
+        place = self.space if self.time is None else self.space + self.time  # [T or 1, L or 1, C]
+        sequence = self.project(tokens) + place  # R: [B, T, L, C]
         extras: dict[str, Tensor] = {}
         if self.by_flow:
             motion = self.encoder(clip["frames"])  # [B, C, h, w]
         else:
-            encoded, extras = self.encoder(sequence)  # Eqs. 1 to 5: [B, T, L, C]
+            encoded, extras = self.encoder(sequence, place)  # Eqs. 1 to 5: [B, T, L, C]
             assert self.gather_motion is not None
             motion = self.gather_motion(self._maps(encoded))
         space = self.gather_space(self._maps(sequence))
@@ -241,7 +243,11 @@ class SDTCHead(nn.Module):
 
 
 class MultiLevelSemanticMotionEncoder(nn.Module):
-    """Motion M = R^P + R^F, and in training what was recovered of the masked tokens."""
+    """Motion M = R^P + R^F, and in training what was recovered of the masked tokens.
+
+    silent: Eqs. 1 and 4 replace tokens whose place and time have been added before. As in masked autoencoders
+    the learned token gets them again: masked tokens would else be all alike, and nothing could be recovered.
+    """
 
     def __init__(
         self, width: int, inputs: int, num_joints: int, *, frame_level: bool, ratio: float, layers: int
@@ -254,15 +260,18 @@ class MultiLevelSemanticMotionEncoder(nn.Module):
         self.patch_token = learned_embedding(width) if ratio > 0 else None  # L_c
         self.frame_token = learned_embedding(width) if ratio > 0 and frame_level else None  # L_f
 
-    def forward(self, sequence: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """R [B, T, L, C] -> M [B, T, L, C]; in training also ``context``, ``poses`` and ``masked``."""
+    def forward(self, sequence: Tensor, place: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """R [B, T, L, C] and what stands in it for place and time -> M [B, T, L, C].
+
+        In training also ``context``, ``poses`` and ``masked``.
+        """
         batch, frames, length, _ = sequence.shape
         hide = self.training and self.decoder is not None
         if hide:
             assert self.patch_token is not None
             tube = random_mask(batch, length, self.ratio, sequence.device)[:, None]  # the same in all frames
             masked = tube.expand(-1, frames, -1)
-            sequence = torch.where(tube[..., None], self.patch_token.to(sequence.dtype), sequence)  # Eq. 1
+            sequence = torch.where(tube[..., None], self.patch_token + place, sequence)  # Eq. 1
         by_patch = self.patch_encoder(sequence)  # R^P, Eqs. 2, 3
         motion = hybrid = by_patch
         if self.frame_encoder is not None:
@@ -271,7 +280,7 @@ class MultiLevelSemanticMotionEncoder(nn.Module):
                 # silent: whether the key frame may be hidden; it may.
                 whole = random_mask(batch, frames, self.ratio, sequence.device)[..., None]
                 masked = masked | whole
-                hybrid = torch.where(whole[..., None], self.frame_token.to(by_patch.dtype), by_patch)  # Eq. 4
+                hybrid = torch.where(whole[..., None], self.frame_token + place, by_patch)  # Eq. 4
             motion = by_patch + self.frame_encoder(hybrid)  # Eq. 5
         if not hide or self.decoder is None:
             return motion, {}
@@ -362,7 +371,8 @@ class PlainMotion(nn.Module):
         super().__init__()
         self.blocks = nn.Sequential(*(Block(width, attention_heads(width, 8)) for _ in range(depth)))
 
-    def forward(self, sequence: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, sequence: Tensor, place: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """R [B, T, L, C] -> motion of that shape; ``place`` is not used."""
         return self.blocks(sequence.flatten(1, 2)).view_as(sequence), {}
 
 
@@ -413,8 +423,10 @@ class SelfRefinement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2)  # [B, C, HW]
         regions = flat.softmax(dim=1)  # Eq. 6: O, over channels
-        # silent: Eq. 7 sums over all positions; divided by their number its size does not depend on the grid.
-        context = flat @ regions.transpose(1, 2) / flat.shape[-1]  # Eq. 7: OC [B, C, C]
+        # silent: Eq. 7 sums over all positions. Each region is divided by its mass, as in OCR: its context is
+        # a mean of pixels. Divided by the number of positions it would be C times smaller, and Eq. 8 flat.
+        regions = regions / regions.sum(dim=-1, keepdim=True)
+        context = flat @ regions.transpose(1, 2)  # Eq. 7: OC [B, C, C]
         relation = (flat.transpose(1, 2) @ context).softmax(dim=-1)  # Eq. 8: [B, HW, C]
         refined = (relation @ context.transpose(1, 2)).transpose(1, 2)
         # silent: the paper shows no residual; OCR keeps the pixel beside its context, without which the mean

@@ -5,6 +5,8 @@ Equations 6 to 13 are those of the paper's appendix. A frame has L = h·w tokens
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -89,8 +91,13 @@ class STDPose(PoseModel):
         head_width: int = 256,
     ) -> None:
         one_of("head", head, ("classic", "simple"))
-        if interval < 1:
-            raise InputError(f"interval is {interval}: labelled frames are at least 1 frame apart")
+        least = {"interval": interval, "tff_depth": tff_depth, "stda_depth": stda_depth}
+        least |= {"head_width": head_width, "width": 1 if width is None else width}
+        for switch, value in least.items():
+            if value < 1:
+                raise InputError(f"{switch} is {value}: it must be at least 1")
+        if not (math.isfinite(k) and math.isfinite(theta) and k > 0):
+            raise InputError(f"k is {k} and theta is {theta}: k must be above 0 and both be finite")
         inputs: int = backbone.out_channels  # type: ignore[assignment]
         initial: nn.Module
         if head == "simple":

@@ -27,6 +27,8 @@ from vidpose.train.recipe import ModelSection, Recipe, load_recipe
 from vidpose.train.validation import evaluation_settings
 
 PROGRAM = (sys.executable, "-m", "vidpose.cli")
+SINGLE_FRAME_SWITCHES = {"head", "head_width"}
+"""What a recipe says of the single-frame model under a method: a row of another model keeps these."""
 PATCH = 16  # a scaled input is rounded down to a multiple of it
 
 
@@ -100,7 +102,7 @@ def row_recipe(base: Recipe, row: Row, seed: int, output: Path) -> Recipe:
     model = content["model"]
     name = row.settings.get("model.name", base.model.name)
     if name != base.model.name:
-        switches = set(base.model.model_extra or {}) - set(model_switches(name))
+        switches = set(base.model.model_extra or {}) - SINGLE_FRAME_SWITCHES
         model = {key: value for key, value in model.items() if key not in switches}
         # The same backbone and crops, not the other model's defaults.
         model = {"backbone": entry.backbone, "input_size": list(entry.input_size), **model}

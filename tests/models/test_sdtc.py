@@ -199,6 +199,13 @@ def test_self_refinement_computes_the_equations():
     torch.testing.assert_close(layer(x), x + layer.out(refined), rtol=1e-4, atol=1e-5)
 
 
+def test_a_region_that_no_pixel_belongs_to_does_no_harm():
+    layer = SelfRefinement(8).eval()
+    x = torch.randn(1, 8, 4, 3)
+    x[:, 5] = -1e4
+    assert layer(x).isfinite().all()
+
+
 def test_cross_attention_reads_the_guidance_and_keeps_the_source():
     layer = SpatialMotionCrossAttention(8).eval()
     source, guidance = torch.randn(1, 8, 4, 3), torch.randn(1, 8, 4, 3)

@@ -423,9 +423,9 @@ class SelfRefinement(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         flat = x.flatten(2)  # [B, C, HW]
         regions = flat.float().log_softmax(dim=1)  # Eq. 6: log O, over channels
-        # silent: Eq. 7 sums over all positions. Each region is divided by its mass, as in OCR (in logarithms: a
-        # region may be empty): its context is a mean of pixels. Divided by the number of positions it would be
-        # C times smaller, and Eq. 8 flat.
+        # silent: Eq. 7 sums over all positions. Each region is divided by its mass, as in OCR (in logarithms,
+        # as a region may be empty): its context is a mean of pixels. Divided by the number of positions it
+        # would be C times smaller, and Eq. 8 flat.
         weights = regions.softmax(dim=-1).to(flat.dtype)
         context = flat @ weights.transpose(1, 2)  # Eq. 7: OC [B, C, C]
         relation = (flat.transpose(1, 2) @ context).softmax(dim=-1)  # Eq. 8: [B, HW, C]

@@ -12,7 +12,6 @@ from torch.nn import functional as F
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
 from vidpose.models import vremd
-from vidpose.models.export import export_model
 from vidpose.models.factory import create_model, load_model, save_model
 from vidpose.models.video_model import heatmap_loss
 from vidpose.models.vremd import VREMD
@@ -551,14 +550,3 @@ def test_bfloat16_is_close(motion):
     scale = expected.std()
     assert (mixed - expected).abs().mean() < 0.05 * scale
     assert (short - expected).abs().mean() < 0.05 * scale
-
-
-def test_exported_program_equals_eager(tmp_path):
-    depths = {"human_depth": 1, "keypoint_depth": 1, "adc_depth": 1}  # tracing takes time
-    model = tiny(input_size=(32, 32), **depths).eval()
-    report = export_model(model, tmp_path / "model.pt2")  # refuses a program that differs
-    assert report.max_difference < 1e-4
-    program = torch.export.load(tmp_path / "model.pt2").module()
-    clips, *_ = draw(model, batch=1)
-    with torch.no_grad():
-        torch.testing.assert_close(program(clips), model(clips).heatmaps, rtol=1e-4, atol=1e-5)

@@ -250,6 +250,12 @@ def test_a_switch_changes_its_own_part_and_no_other(switches, absent, new):
     assert all(new and n.startswith(new) for n in added)
 
 
+def test_classic_head_is_deconvolutions_in_place_of_interpolation():
+    simple, classic = names(build()), names(build(head="classic", head_width=16))
+    assert {n.split(".")[0] for n in simple ^ classic} == {"heatmaps"}
+    assert build(head="classic", head_width=16).eval()(clips()).heatmaps.shape == (2, 15, 16, 12)
+
+
 def test_space_embedding_is_added_and_not_learned():
     on, off = build().eval(), build(space_embedding=False).eval()
     off.load_state_dict(on.state_dict())
@@ -294,6 +300,7 @@ def test_loss_ratio_scales_the_context_alone():
         ({"motion": "fast"}, "motion"),
         ({"fusion": "mix"}, "fusion"),
         ({"masking_ratio": 1.0}, "masking_ratio"),
+        ({"head": "deep"}, "head"),
         ({"layers": 0}, "layers"),
         ({"width": 0}, "width"),
         ({"patch_level": False}, "frame_level"),

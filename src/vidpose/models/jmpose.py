@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vidpose.errors import InputError
 from vidpose.models.attention import attend
 from vidpose.models.flow import FlowEncoder, create_flow
-from vidpose.models.hrnet import conv_bn
+from vidpose.models.hrnet import BasicBlock, conv_bn
 from vidpose.models.information import MutualInformation, Term
 from vidpose.models.layers import ModulatedSampling, one_of, residual_chain
 from vidpose.models.single_frame import ConvHead, heatmap_layer
@@ -105,6 +105,7 @@ class JMPose(PoseModel):
             encoder = FlowEncoder(num_frames, width, create_flow(flow))
         else:
             encoder = DifferenceEncoder(channels, num_frames, width)
+        _start_moving(encoder)
         learner = ContextAwareJointLearner(num_joints, width) if cjl else None
         blocks = [JointMotionInteraction(width, attention) for _ in range(layers if jmml and jmib else 0)]
         self.head = JMPoseHead(num_frames, num_joints, width, encoder, learner, blocks, jmml=jmml)
@@ -289,6 +290,8 @@ class CrossAttention(nn.Module):
         self.over = over
         # silent: "independent convolution layers" are 1x1; a bias of keys could cancel in the softmax.
         self.query, self.key, self.value = (nn.Conv2d(width, width, 1, bias=False) for _ in range(3))
+        # silent: what is exchanged starts near nothing, so that motion does not drown the joints at first.
+        nn.init.normal_(self.value.weight, std=0.001)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         """Two maps [B, width, h, w] -> [B, width, h, w]: what x finds in ``context``."""
@@ -302,6 +305,15 @@ class CrossAttention(nn.Module):
         if self.over == "spatial":
             found = found.transpose(1, 2)
         return found.unflatten(2, x.shape[2:])
+
+
+def _start_moving(encoder: nn.Module) -> None:
+    """Starts motion features above 0 where nothing moves: the pose is read from samples of them alone.
+
+    silent: the paper does not say how M_t begins. From 0, samples would tell nothing of a still person.
+    """
+    last = [module for module in encoder.modules() if isinstance(module, BasicBlock)][-1]
+    nn.init.ones_(last.bn2.bias)
 
 
 def _aggregation(num_frames: int, num_joints: int) -> nn.Conv2d:

@@ -26,7 +26,7 @@ from vidpose.models.attention import (
 from vidpose.models.flow import FlowEncoder, create_flow
 from vidpose.models.hrnet import conv_bn
 from vidpose.models.layers import one_of
-from vidpose.models.single_frame import SimpleHead
+from vidpose.models.single_frame import DeconvHead, SimpleHead
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features, heatmap_loss
 
 PATCH = 4  # heatmap pixels on a side of a token: a token covers 16 pixels of the input
@@ -49,6 +49,9 @@ class SDTC(PoseModel):
         width: C; ``None``: 352 for ViT-B, which meets the published size, else as wide as the backbone, but
             at most 352.
         layers: joint and divided attention layers of each motion encoder, pairs of them.
+        head: what up-samples in front of the heatmaps: ``"simple"``, bilinear and a 3x3 convolution, or
+            ``"classic"``, two deconvolutions.
+        head_width: channels of these.
         flow: ``"auto"``, ``"raft"`` or ``"dis"`` where ``motion="flow"``.
     """
 
@@ -77,6 +80,8 @@ class SDTC(PoseModel):
         context_weight: float = 0.01,
         width: int | None = None,
         layers: int = 1,
+        head: str = "simple",
+        head_width: int = 256,
         flow: str = "auto",
     ) -> None:
         super().__init__(
@@ -89,6 +94,7 @@ class SDTC(PoseModel):
         )
         one_of("motion", motion, ("mlsme", "flow"))
         one_of("fusion", fusion, ("smml", "add", "conv"))
+        one_of("head", head, ("simple", "classic"))
         if layers < 1 or (width is not None and width < 4):
             raise InputError(f"layers is {layers} and width is {width}: at least 1 and 4")
         if not 0 <= masking_ratio < 1:
@@ -115,14 +121,19 @@ class SDTC(PoseModel):
             )
         else:
             collaboration = PlainFusion(width, by_convolution=fusion == "conv")
+        # silent: a 3x3 convolution alone cannot leave the tokens' 16x12. ViTPose's simple head is one behind
+        # bilinear up-sampling.
+        decoder: SimpleHead | DeconvHead = SimpleHead(width, num_joints)
+        if head == "classic":
+            decoder = DeconvHead("tokens", width, num_joints, layers=2, width=head_width)
         self.head = SDTCHead(
             inputs,
             num_frames,
-            num_joints,
             width,
             grid,
             encoder,
             collaboration,
+            decoder,
             space_embedding=space_embedding,
             time_embedding=time_embedding,
         )
@@ -186,11 +197,11 @@ class SDTCHead(nn.Module):
         self,
         inputs: int,
         num_frames: int,
-        num_joints: int,
         width: int,
         grid: tuple[int, int],
         encoder: nn.Module,
         collaboration: nn.Module,
+        decoder: SimpleHead | DeconvHead,
         *,
         space_embedding: bool,
         time_embedding: bool,
@@ -211,9 +222,7 @@ class SDTCHead(nn.Module):
         self.gather_space = nn.Conv2d(num_frames * width, width, 1)
         self.gather_motion = None if self.by_flow else nn.Conv2d(num_frames * width, width, 1)
         self.collaboration = collaboration
-        # silent: a 3x3 convolution alone cannot leave the tokens' 16x12; ViTPose's simple head is one behind
-        # bilinear up-sampling.
-        self.heatmaps = SimpleHead(width, num_joints)
+        self.heatmaps = decoder
 
     def forward(self, features: Features) -> PoseOutput:
         clip = clip_features(features, self.num_frames)

@@ -33,8 +33,8 @@ PATCH = 4  # heatmap pixels on a side of a token
 FEATURE_TERMS = (Term("fused", "label", -1), Term("fused", "key", +1))  # Eq. 11, first bracket
 HEATMAP_TERMS = (Term("merged", "label", -1), Term("merged", "key", +1))  # Eq. 11, second bracket
 
-# What alpha and beta multiply, see tdmi.OBJECTIVE_SCALE: the gradient of the MI part is 0.1 to 1 times that of
-# the heatmap loss at initialisation, over TFF and TKS, which are all that the objective reaches
+# What alpha and beta multiply, see tdmi.OBJECTIVE_SCALE: the gradient of the MI part is 0.1 to 1 times that
+# of the heatmap loss at initialisation, over TFF and TKS, which are all that the objective reaches
 # (docs/methods/stdpose.md has the measurement).
 OBJECTIVE_SCALE = {"club": 3e-4, "kl": 3e-4, "released": 0.1}
 FIT_SCALE = 5e-4

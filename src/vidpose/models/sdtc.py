@@ -219,8 +219,8 @@ class SDTCHead(nn.Module):
         self.by_flow = isinstance(encoder, FlowMotion)
         # Sec. 3.2: "the features of each frame are concatenated in the channel dimension, and fed into
         # convolutions". silent: 1x1, which the published size asks for.
-        self.gather_space = nn.Conv2d(num_frames * width, width, 1)
-        self.gather_motion = None if self.by_flow else nn.Conv2d(num_frames * width, width, 1)
+        self.gather_space = _gathering(num_frames, width)
+        self.gather_motion = None if self.by_flow else _gathering(num_frames, width)
         self.collaboration = collaboration
         self.heatmaps = decoder
 
@@ -246,6 +246,17 @@ class SDTCHead(nn.Module):
     def _maps(self, sequence: Tensor) -> Tensor:
         """Frames side by side: [B, T, L, C] -> [B, T·C, h, w]."""
         return maps_of(sequence, self.grid).flatten(1, 2)
+
+
+def _gathering(num_frames: int, width: int) -> nn.Conv2d:
+    """The 1x1 convolution from all frames to one; silent: it starts as the key frame, and others near 0."""
+    layer = nn.Conv2d(num_frames * width, width, 1)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    first = (num_frames // 2) * width
+    with torch.no_grad():
+        layer.weight[:, first : first + width, 0, 0] += torch.eye(width)
+    return layer
 
 
 # --- Sec. 3.1: multi-level semantic motion encoder -----------------------------------------------------

@@ -3,9 +3,9 @@
     python benchmarks/methods_vs_single_frame.py --out runs/methods_vs_single_frame
 
 One seed is two single-frame models, a small HRNet and a small ViT, and on top of their frozen backbones every
-method and baseline of that family, with the same data and the same number of steps. Two controls say what
-does not come from time: TDMI's head without its temporal difference encoder, and STDPose's without what joins
-frames, both on the key frame alone. Every run is scored once, at its end, on held-out videos with occlusion,
+method and baseline of that family, with the same data and, in a family, the same number of steps. Two controls
+say what does not come from time: TDMI's head without its temporal difference encoder, and STDPose's without
+what joins frames, both on the key frame alone. Every run is scored once, at its end, on held-out videos with occlusion,
 blur and darkness that training has not seen. Stopped, it continues where it was.
 
 Limit: the mean of each of the five papers' methods must be at least 2 mAP above its single-frame model's.
@@ -113,7 +113,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--videos", type=int, default=400)
     parser.add_argument("--test-videos", type=int, default=40)
     parser.add_argument("--backbone-epochs", type=int, help="default: the recipes'")
-    parser.add_argument("--head-epochs", type=int, default=1)
+    parser.add_argument("--head-epochs", type=int, help="default: the recipes'")
     parser.add_argument("--jobs", type=int, default=1, help="runs at the same time, one thread each")
     return parser.parse_args()
 
@@ -123,8 +123,8 @@ def _train(
 ) -> dict[str, float]:
     """Scores of one row for one seed."""
     row, folder = ROWS[key], options.out / f"seed{seed}"
-    epochs = options.head_epochs if row.backbone else options.backbone_epochs
-    epochs = epochs or load_recipe(row.recipe).train.epochs
+    given = options.head_epochs if row.backbone else options.backbone_epochs
+    epochs = given or load_recipe(row.recipe).train.epochs
     overrides = [
         f"data.root={data}",
         f"train.seed={seed}",

@@ -3,10 +3,10 @@
     python benchmarks/methods_vs_single_frame.py --out runs/methods_vs_single_frame
 
 One seed is two single-frame models, a small HRNet and a small ViT, and on top of their frozen backbones every
-method and baseline of that family, with the same data and, in a family, the same number of steps. Two controls
-say what does not come from time: TDMI's head without its temporal difference encoder, and STDPose's without
-what joins frames, both on the key frame alone. Every run is scored once, at its end, on held-out videos with occlusion,
-blur and darkness that training has not seen. Stopped, it continues where it was.
+method and baseline of that family, with the same data and, in a family, the same number of steps. Two
+controls say what does not come from time: TDMI's head without its temporal difference encoder, and STDPose's
+without what joins frames, both on the key frame alone. Every run is scored once, at its end, on held-out
+videos with occlusion, blur and darkness that training has not seen. Stopped, it continues where it was.
 
 Limit: the mean of each of the five papers' methods must be at least 2 mAP above its single-frame model's.
 Exit status 1 if one is not.

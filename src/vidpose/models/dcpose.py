@@ -10,8 +10,7 @@ from torch.nn import functional as F
 
 from vidpose.errors import InputError
 from vidpose.models.hrnet import conv_bn
-from vidpose.models.layers import DeformConv2d, one_of
-from vidpose.models.posewarper import check_dilations
+from vidpose.models.layers import DeformConv2d, check_dilations, one_of
 from vidpose.models.single_frame import ConvHead
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features
 

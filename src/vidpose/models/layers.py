@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
 import torch
@@ -217,6 +217,12 @@ def one_of(name: str, value: str, known: Collection[str]) -> None:
     """Refuses a switch whose value is not among the known ones."""
     if value not in known:
         raise InputError(f"{name} is {value!r}: known are {', '.join(known)}")
+
+
+def check_dilations(dilations: Sequence[int]) -> None:
+    """Refuses what cannot be dilations of convolutions."""
+    if not dilations or any(not isinstance(d, int) or d < 1 for d in dilations):
+        raise InputError(f"dilations is {dilations!r}: it must be one or more whole numbers of at least 1")
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

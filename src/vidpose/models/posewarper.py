@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vidpose.errors import InputError
 from vidpose.models.hrnet import init_residual
-from vidpose.models.layers import DeformConv2d, one_of, residual_chain
+from vidpose.models.layers import DeformConv2d, check_dilations, one_of, residual_chain
 from vidpose.models.single_frame import ConvHead
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features
 
@@ -214,9 +214,3 @@ def time_weights(num_frames: int) -> list[float]:
         weights.append(weights[-1] * TIME_DECAY)
     found = [weights[abs(t - num_frames // 2)] for t in range(num_frames)]
     return [w / sum(found) for w in found]
-
-
-def check_dilations(dilations: Sequence[int]) -> None:
-    """Refuses what cannot be dilations of convolutions."""
-    if not dilations or any(not isinstance(d, int) or d < 1 for d in dilations):
-        raise InputError(f"dilations is {dilations!r}: it must be one or more whole numbers of at least 1")

@@ -20,7 +20,7 @@ from vidpose.data.clips import (
     ground_truth_samples,
     prepare_clips,
 )
-from vidpose.data.readers import read_image, read_posetrack
+from vidpose.data.readers import read_dataset, read_image
 from vidpose.errors import InputError
 from vidpose.geometry import apply_affine, heatmap_to_input, invert_affine, normalize_image
 from vidpose.skeletons import POSETRACK15
@@ -30,7 +30,7 @@ SIZES = {"input_size": (64, 48), "heatmap_size": (16, 12)}
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory):
-    return read_posetrack(make_posetrack(tmp_path_factory.mktemp("pt"), unlabeled=(1,)), "train")
+    return read_dataset(make_posetrack(tmp_path_factory.mktemp("pt"), unlabeled=(1,)), "train")
 
 
 @settings(max_examples=100, deadline=None)
@@ -137,7 +137,7 @@ def test_no_frame_is_decoded_twice_for_a_clip(data, monkeypatch: pytest.MonkeyPa
 
 def test_missing_and_broken_images_are_named(data, tmp_path: Path) -> None:
     root = make_posetrack(tmp_path, splits=("train",), videos=1)
-    broken = read_posetrack(root, "train")
+    broken = read_dataset(root, "train")
     image = broken.videos[0].frames[2].path
     image.write_bytes(image.read_bytes()[:20])
     dataset = ClipDataset(broken, ground_truth_samples(broken), num_frames=3, **SIZES)

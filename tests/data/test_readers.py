@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tiny_posetrack import as_posetrack17, make_posetrack
+from vidpose.data.boxes import read_boxes
 from vidpose.data.check import check_dataset, describe_dataset
-from vidpose.data.readers import list_splits, read_boxes, read_posetrack
+from vidpose.data.readers import list_splits, read_dataset
 from vidpose.errors import InputError
 from vidpose.skeletons import POSETRACK15
 
@@ -37,7 +38,7 @@ def edited(tiny: Path, tmp_path: Path, change) -> Path:
 
 
 def test_frames_in_order_of_time_with_unlabelled_ones(tiny: Path) -> None:
-    data = read_posetrack(tiny, "train")
+    data = read_dataset(tiny, "train")
     assert [video.name for video in data.videos] == ["000001_mpii_test", "000002_mpii_test"]
     for video in data.videos:
         assert [frame.index for frame in video.frames] == list(range(6))
@@ -48,16 +49,16 @@ def test_frames_in_order_of_time_with_unlabelled_ones(tiny: Path) -> None:
 
 def test_images_listed_out_of_order_are_sorted(tiny: Path, tmp_path: Path) -> None:
     root = edited(tiny, tmp_path, lambda content: content["images"].reverse())
-    names = [frame.file_name[-10:] for frame in read_posetrack(root, "train").videos[0].frames]
+    names = [frame.file_name[-10:] for frame in read_dataset(root, "train").videos[0].frames]
     assert names == [f"{k:06d}.jpg" for k in range(6)]
 
 
 def test_real_files(shared_dir: Path | None, tiny: Path) -> None:
     if shared_dir is None:  # a machine without the fixtures: what the project makes itself
-        assert len(read_posetrack(tiny, "val").videos) == 2
+        assert len(read_dataset(tiny, "val").videos) == 2
         return
     root = shared_dir / "fixtures" / "posetrack18"
-    data = read_posetrack(root, "val")
+    data = read_dataset(root, "val")
     assert [len(video.frames[0].people) for video in data.videos] == [1, 2, 11]
     frame = data.videos[0].frames[0]
     assert frame.path.is_file() and frame.size == (1080, 1920) and len(frame.ignore_regions) == 9
@@ -82,7 +83,7 @@ def test_layouts_are_found_by_looking(tiny: Path, tmp_path: Path, layout: str) -
     target.parent.mkdir(parents=True, exist_ok=True)
     target.symlink_to(tiny / "annotations" / "val")
     (tmp_path / "images").symlink_to(tiny / "images")
-    data = read_posetrack(tmp_path, "val", "21")
+    data = read_dataset(tmp_path, "val")
     assert len(data.videos) == 2 and data.videos[0].frames[0].path.is_file()
     assert "val" in list_splits(tmp_path)
 
@@ -91,7 +92,7 @@ def test_invisible_but_annotated_joints_are_labelled(tiny: Path, tmp_path: Path)
     def hide(content: dict) -> None:
         content["annotations"][0]["keypoints"][2] = 0  # the nose keeps its place
 
-    person = read_posetrack(edited(tiny, tmp_path, hide), "train").videos[0].frames[0].people[0]
+    person = read_dataset(edited(tiny, tmp_path, hide), "train").videos[0].frames[0].people[0]
     assert person.keypoints[0, 2] == 1 and not person.visible[0]
     assert person.visible[1:].all()
 
@@ -101,7 +102,7 @@ def test_boxes_are_cut_and_empty_ones_dropped(tiny: Path, tmp_path: Path) -> Non
         content["annotations"][0]["bbox"] = [-10, -10, 30, 40]
         content["annotations"][1]["bbox"] = [200, 10, 30, 40]
 
-    people = read_posetrack(edited(tiny, tmp_path, move), "train").videos[0].frames[0].people
+    people = read_dataset(edited(tiny, tmp_path, move), "train").videos[0].frames[0].people
     assert [person.box_xyxy.tolist() for person in people] == [[0, 0, 20, 30]]
 
 
@@ -132,17 +133,20 @@ FAULTS = {
 def test_faults_name_file_and_place(tiny: Path, tmp_path: Path, message: str) -> None:
     root = edited(tiny, tmp_path, FAULTS[message])
     with pytest.raises(InputError, match=message) as error:
-        read_posetrack(root, "train")
+        read_dataset(root, "train")
     assert "000001_mpii_test.json" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_missing_folders_say_where_was_looked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such folder"):
-        read_posetrack(tmp_path / "nowhere", "train")
+        read_dataset(tmp_path / "nowhere", "train")
+    with pytest.raises(InputError, match="no annotations found; PoseTrack, for one, has annotations/SPLIT"):
+        read_dataset(tmp_path, "train")
+    make_posetrack(tmp_path, splits=("val",), videos=1, frames=1)
     with pytest.raises(InputError, match="looked in posetrack_data/annotations/train"):
-        read_posetrack(tmp_path, "train")
-    with pytest.raises(InputError, match="version '19' is unknown; known: 17, 18, 21"):
-        read_posetrack(tmp_path, "train", "19")
+        read_dataset(tmp_path, "train")
+    with pytest.raises(InputError, match="layout '19' is unknown; known: auto, posetrack17, posetrack18"):
+        read_dataset(tmp_path, "train", "19")
 
 
 def test_posetrack17_tells_the_same(tiny: Path, tmp_path: Path) -> None:
@@ -157,7 +161,7 @@ def test_posetrack17_tells_the_same(tiny: Path, tmp_path: Path) -> None:
         (root / "images").symlink_to(tiny / "images")
     file = "annotations/train/000001_mpii_test.json"
     (old / file).write_text(json.dumps(as_posetrack17(json.loads((new / file).read_text()))))
-    one, two = read_posetrack(new, "train").videos[0], read_posetrack(old, "train", "17").videos[0]
+    one, two = read_dataset(new, "train").videos[0], read_dataset(old, "train").videos[0]
     assert len(one.frames) == len(two.frames) and one.name == two.name
     for a, b in zip(one.frames, two.frames, strict=True):
         assert (a.path.name, a.size, a.is_labeled) == (b.path.name, b.size, b.is_labeled)
@@ -176,7 +180,7 @@ def test_posetrack17_tells_the_same(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_detected_boxes(tiny: Path, tmp_path: Path) -> None:
-    data = read_posetrack(tiny, "val")
+    data = read_dataset(tiny, "val")
     name = data.videos[0].frames[0].file_name
     entries = [
         {"image_name": name, "bbox": [90, 10, 30, 20], "score": 0.9},
@@ -313,7 +317,7 @@ def test_no_annotation_file_gives_a_traceback(tiny: Path, tmp_path: Path, draw: 
         spoil(content)
 
     root = edited(tiny, tmp_path, draw.draw(st.sampled_from([spoil, spoil_17])))
-    for run in (check_dataset, describe_dataset, lambda folder: read_posetrack(folder, "train")):
+    for run in (check_dataset, describe_dataset, lambda folder: read_dataset(folder, "train")):
         try:
             run(root)
         except InputError as error:

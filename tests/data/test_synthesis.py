@@ -242,9 +242,9 @@ def test_files_follow_posetrack18(made: Path) -> None:
 
 
 def test_the_readers_take_it_and_give_the_generated_truth(made: Path) -> None:
-    from vidpose.data.readers import read_posetrack
+    from vidpose.data.readers import read_dataset
 
-    dataset = read_posetrack(made, "val")
+    dataset = read_dataset(made, "val")
     assert [v.name for v in dataset.videos] == ["val_s000011_0000", "val_s000011_0001"]
     truths = [t for _, t in generate_video((11, 2, 0), 4, SMALL)]
     for frame, truth in zip(dataset.videos[0].frames, truths, strict=True):

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, prepare_clips
-from vidpose.data.readers import read_posetrack
+from vidpose.data.readers import read_dataset
 from vidpose.data.synthesis import synthesize
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
@@ -248,7 +248,7 @@ def people(tmp_path_factory):
     """Eight augmented clips of synthetic people: clips, targets, weights."""
     root = tmp_path_factory.mktemp("people")
     synthesize(root, videos=2, frames=5, seed=0, split="val", size=(180, 320), quiet=True)
-    data = read_posetrack(root, "val")
+    data = read_dataset(root, "val")
     samples = ground_truth_samples(data)[::4][:8]
     sizes = {"num_frames": 5, "input_size": (128, 96), "heatmap_size": (32, 24)}
     clips = ClipDataset(data, samples, **sizes, augment="uniform")

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, prepare_clips
-from vidpose.data.readers import read_posetrack
+from vidpose.data.readers import read_dataset
 from vidpose.data.synthesis import synthesize
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
@@ -114,7 +114,7 @@ def people(tmp_path_factory):
     """Eight augmented clips of synthetic people at the size of the small recipe: clips, targets, weights."""
     root = tmp_path_factory.mktemp("people")
     synthesize(root, videos=2, frames=5, seed=0, split="val", size=(180, 320), quiet=True)
-    data = read_posetrack(root, "val")
+    data = read_dataset(root, "val")
     samples = ground_truth_samples(data)[::4][:8]
     sizes = {"num_frames": 5, "input_size": (128, 96), "heatmap_size": (32, 24)}
     clips = ClipDataset(data, samples, **sizes, augment="uniform")

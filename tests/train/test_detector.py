@@ -82,9 +82,9 @@ def test_boxes_follow_the_augmentation():
 
 
 def test_same_seed_epoch_and_position_give_the_same_pixels(data_root):
-    from vidpose.data.readers import read_posetrack
+    from vidpose.data.readers import read_dataset
 
-    frames = [f for f in read_posetrack(data_root, "train").videos[0].frames if f.is_labeled]
+    frames = [f for f in read_dataset(data_root, "train").videos[0].frames if f.is_labeled]
     data = FrameDataset(frames, (96, 128), long_side=128, seed=3)
     first, again, later = data[(0, 1)], data[(0, 1)], data[(1, 1)]
     np.testing.assert_array_equal(first.image, again.image)

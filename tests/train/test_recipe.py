@@ -27,7 +27,7 @@ def test_papers_settings() -> None:
         assert recipe.model.arguments()["input_size"] == (384, 288) and recipe.model.num_frames == 5
         train = recipe.train
         assert (train.optimizer, train.lr, train.milestones, train.gamma) == ("adam", 1e-3, [6, 12, 18], 0.1)
-        assert train.epochs == 20 and recipe.data.version == version and recipe.data.padding == 1.25
+        assert train.epochs == 20 and recipe.data.padding == 1.25
 
 
 def test_the_page_names_every_key() -> None:

@@ -10,20 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from vidpose.data.readers import (
-    Video,
-    find_annotations,
-    image_size,
-    list_splits,
-    parse_box,
-    parse_keypoints,
-    read_document,
-    read_file,
-    read_image,
-)
+from vidpose.data.dataset import PoseDataset, Video
+from vidpose.data.faults import Faults, with_lines
+from vidpose.data.layouts import find_layout
+from vidpose.data.readers import list_splits, read_dataset, read_image, usable
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, clip_boxes
-from vidpose.skeletons import POSETRACK15
 
 _SHOWN = 50
 
@@ -48,7 +40,8 @@ class CheckReport:
     root: str
     splits: dict[str, SplitCounts]
     problems: list[str] = field(default_factory=list)
-    """One line each: file, place, what."""
+    """One line each: file with line, place, what."""
+    layout: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -102,33 +95,32 @@ def _line(name: str, counts: SplitCounts) -> str:
     )
 
 
-def check_dataset(root: str | os.PathLike[str]) -> CheckReport:
-    """Every fault of a PoseTrack data set, not only the first.
+def check_dataset(root: str | os.PathLike[str], layout: str = "auto") -> CheckReport:
+    """Every fault of a data set, not only the first.
 
-    Found are files that are not JSON or not annotations; ids that are used twice, a track id twice in one
-    frame among them; annotations of no image; keypoints and boxes of a wrong length, with NaN, or outside the
-    picture; people on frames that count as unlabelled; images that are missing, empty, or of another size.
+    Found are files that cannot be read or are not annotations; ids that are used twice, a track id twice in
+    one frame among them; annotations of no image; keypoints and boxes of a wrong length, with NaN, or outside
+    the picture; people on frames that count as unlabelled; images that are missing, empty, or of another
+    size.
+
+    Args:
+        layout: ``auto``, or a name of :data:`vidpose.data.layouts.LAYOUTS`.
 
     Raises:
         InputError: the folder holds no annotations at all.
     """
     folder = Path(root)
-    report = CheckReport(str(folder), {})
-    for split in _splits(folder):
-        videos: list[Video] = []
-        for file in find_annotations(folder, split):
-            faults = _faults(file)
-            try:
-                read = read_file(file, folder)
-            except InputError as error:
-                report.problems += faults or [str(error)]
-            else:
-                report.problems += faults
-                videos += read
+    found = find_layout(folder, layout)
+    report = CheckReport(str(folder), {}, layout=found.title)
+    for split in found.list_splits(folder):
+        faults = Faults(strict=False)
+        data = found.read(folder, split, faults)
+        _box_remarks(data, faults)
+        report.problems += [str(fault) for fault in with_lines(faults.found)]
+        videos = usable(data, found.skeleton).videos
         counts = _count(videos)
         for video in videos:
-            missing = [frame for frame in video.frames if not frame.path.is_file()]
-            counts.images_missing += len(missing)
+            counts.images_missing += sum(not frame.path.is_file() for frame in video.frames)
             report.problems += _image_faults(video)
         names = Counter(video.name for video in videos)
         report.problems += [f"{split}: {n} videos are called {name}" for name, n in names.items() if n > 1]
@@ -138,125 +130,38 @@ def check_dataset(root: str | os.PathLike[str]) -> CheckReport:
     return report
 
 
-def describe_dataset(root: str | os.PathLike[str]) -> DatasetDescription:
-    """Counts of a PoseTrack data set; an :class:`InputError` at the first fault."""
+def describe_dataset(root: str | os.PathLike[str], layout: str = "auto") -> DatasetDescription:
+    """Counts of a data set; an :class:`InputError` at the first fault."""
     folder = Path(root)
     description = DatasetDescription(str(folder), {}, {}, {}, {})
-    for split in _splits(folder):
-        videos = [video for file in find_annotations(folder, split) for video in read_file(file, folder)]
-        people = [p for video in videos for frame in video.frames for p in frame.people]
-        joints = np.zeros(POSETRACK15.num_joints, dtype=np.int64)
+    for split in list_splits(folder, layout):
+        data = read_dataset(folder, split, layout)
+        people = [person for _, frame in data.frames() for person in frame.people]
+        joints = np.zeros(data.skeleton.num_joints, dtype=np.int64)
         for person in people:
             joints += person.keypoints[:, 2] > 0
-        sizes = Counter(f"{v.frames[0].size[0]}x{v.frames[0].size[1]}" for v in videos)
+        sizes = Counter(f"{v.frames[0].size[0]}x{v.frames[0].size[1]}" for v in data.videos)
         heights = [float(p.box_xyxy[3] - p.box_xyxy[1]) for p in people]
-        description.splits[split] = _count(videos)
+        description.splits[split] = _count(data.videos)
         description.image_sizes[split] = dict(sizes.most_common())
-        description.joints[split] = dict(zip(POSETRACK15.joints, joints.tolist(), strict=True))
+        description.joints[split] = dict(zip(data.skeleton.joints, joints.tolist(), strict=True))
         percentiles = np.percentile(heights, [5, 25, 50, 75, 95]).tolist() if heights else []
         description.box_heights[split] = percentiles
     return description
 
 
-def _splits(folder: Path) -> list[str]:
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    splits = list_splits(folder)
-    if not splits:
-        raise InputError(f"{folder}: no annotations found; PoseTrack has annotations/SPLIT/*.json")
-    return splits
-
-
-def _faults(file: Path) -> list[str]:
-    """Faults of single images and annotations, each on its own line; those of the whole file are left to
-    the reader."""
-    try:
-        content = read_document(file)
-    except InputError as error:
-        return [str(error)]
-    if not isinstance(content, dict):
-        return []
-    faults: list[str] = []
-    images: dict[Any, dict[str, Any]] = {}
-    for k, image in enumerate(_objects(content, "images")):
-        where = f"{file}: images[{k}]"
-        if not isinstance(image, dict):
-            faults.append(f"{where}: is not an object")
-        elif not isinstance(image.get("id"), int) or not isinstance(image.get("file_name"), str):
-            faults.append(f"{where}: id is not a number or file_name not text")
-        elif image["id"] in images:
-            faults.append(f"{where}: id {image['id']} is used twice")
-        else:
-            images[image["id"]] = image
-    ids: set[Any] = set()
-    tracks: set[tuple[Any, Any]] = set()
-    hidden: Counter[str] = Counter()
-    for k, annotation in enumerate(_objects(content, "annotations")):
-        where = f"{file}: annotations[{k}]"
-        if not isinstance(annotation, dict):
-            faults.append(f"{where}: is not an object")
-            continue
-        for key in ("image_id", "id", "track_id"):
-            if isinstance(annotation.get(key), (list, dict)):
-                faults.append(f"{where}: {key} is not a number")
-                break
-        else:
-            faults += _annotation_faults(annotation, where, images, ids, tracks, hidden)
-    faults += [
-        f"{file}: image {name}: {count} people are annotated although is_labeled is false: they are not used"
-        for name, count in hidden.items()
-    ]
-    return faults
-
-
-def _objects(content: dict[str, Any], key: str) -> list[Any]:
-    value = content.get(key)
-    return value if isinstance(value, list) else []
-
-
-def _annotation_faults(
-    annotation: dict[str, Any],
-    where: str,
-    images: dict[Any, dict[str, Any]],
-    ids: set[Any],
-    tracks: set[tuple[Any, Any]],
-    hidden: Counter[str],
-) -> list[str]:
-    """``ids``, ``tracks`` and ``hidden`` gather what the annotations of one file have used."""
-    faults = []
-    number, image = annotation.get("id"), images.get(annotation.get("image_id"))
-    if image is None:
-        faults.append(f"{where}: image_id {annotation.get('image_id')!r} is not among the images")
-    else:
-        where = f"{where} ({Path(image['file_name']).name})"
-        if image.get("is_labeled") is False:
-            hidden[image["file_name"]] += 1
-    if number is not None and number in ids:
-        faults.append(f"{where}: id {number} is used twice")
-    ids.add(number)
-    track = (annotation.get("image_id"), annotation.get("track_id"))
-    if track[1] is not None and not annotation.get("iscrowd"):
-        if track in tracks:
-            faults.append(f"{where}: track_id {track[1]} is used twice in one frame")
-        tracks.add(track)
-    box = None
-    try:
-        parse_keypoints(annotation.get("keypoints", []), where, None)
-    except InputError as error:
-        faults.append(str(error))
-    for key in ("bbox_head", "bbox"):
-        try:
-            box = parse_box(annotation.get(key), where, key)
-        except InputError as error:
-            box = None
-            faults.append(str(error))
-    if box is not None and box_area(box) <= 0:
-        faults.append(f"{where}: bbox is empty: the person is not used")
-    elif box is not None and image is not None:
-        height, width = image_size(image)
-        if height and width and box_area(clip_boxes(box, (height, width))) <= 0:
-            faults.append(f"{where}: bbox lies outside the {width}x{height} picture: the person is not used")
-    return faults
+def _box_remarks(data: PoseDataset, faults: Faults) -> None:
+    """Boxes that leave their person out of training and scoring."""
+    for video, frame in data.frames():
+        for person in frame.people:
+            place = faults.at(video.source, note=f"image {frame.file_name}, track_id {person.track_id}")
+            height, width = frame.size
+            if person.is_crowd or not person.box_is_given:
+                continue
+            if box_area(person.box_xyxy) <= 0:
+                place.remark("bbox is empty: the person is not used")
+            elif height and width and box_area(clip_boxes(person.box_xyxy, frame.size)) <= 0:
+                place.remark(f"bbox lies outside the {width}x{height} picture: the person is not used")
 
 
 def _image_faults(video: Video) -> list[str]:

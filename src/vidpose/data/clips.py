@@ -16,7 +16,9 @@ from torch.utils.data import Dataset, default_collate
 
 from vidpose import progress
 from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric
-from vidpose.data.readers import Person, PoseDataset, read_boxes, read_image
+from vidpose.data.boxes import read_boxes
+from vidpose.data.dataset import Person, PoseDataset
+from vidpose.data.readers import read_image
 from vidpose.errors import InputError
 from vidpose.geometry import (
     apply_affine,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpose.data.readers import Frame, read_image, read_posetrack
+from vidpose.data.readers import Frame, read_dataset, read_image
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
 from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
@@ -333,7 +333,7 @@ def _frames(recipe: Recipe, part: str) -> list[Frame]:
     split, root, every = data.train_split, data.root, 1
     if part == "val":
         split, root, every = data.val_split, data.val_root or data.root, recipe.train.val_every_frames
-    videos = read_posetrack(root, split, version=data.version).videos
+    videos = read_dataset(root, split, data.layout).videos
     if part == "val":
         videos = videos[: recipe.train.limit_val]
     frames = [f for video in videos for f in [f for f in video.frames if f.is_labeled][::every]]

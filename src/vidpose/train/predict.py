@@ -15,7 +15,8 @@ from torch.utils.data import DataLoader, Subset
 
 from vidpose import progress
 from vidpose.data.clips import ClipDataset, Sample, collate_clips, prepare_clips, worker_init
-from vidpose.data.readers import PoseDataset, read_document
+from vidpose.data.dataset import PoseDataset
+from vidpose.data.layouts.posetrack import read_document
 from vidpose.geometry import (
     apply_affine,
     decode_heatmaps,

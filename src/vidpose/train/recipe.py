@@ -56,7 +56,8 @@ class DataSection(_Section):
     val_split: str = "val"
     val_root: str | None = None
     """Root of the validation split, where it is another data set's."""
-    version: Literal["17", "18", "21"] = "18"
+    layout: str = "auto"
+    """``auto``: found by looking; or a name that ``data check`` prints, which the folder must have."""
     boxes: str = "gt"
     """Boxes of the validation split: ``gt``, or a JSON file of detected ones. Training uses ground truth."""
     box_threshold: float = Field(default=0.2, ge=0, le=1)

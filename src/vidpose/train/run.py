@@ -20,11 +20,12 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, worker_init
-from vidpose.data.readers import read_posetrack
+from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.io.files import read_json, write_json, write_text
 from vidpose.models.factory import create_model, load_weights, model_entry, save_model
 from vidpose.models.video_model import PoseModel
+from vidpose.skeletons import POSETRACK15, Skeleton
 from vidpose.train import callbacks
 from vidpose.train.module import PoseModule
 from vidpose.train.predict import fork_where_possible
@@ -237,8 +238,8 @@ class _Parts:
 
 
 def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
-    model = build_model(recipe, quiet)
-    data = read_posetrack(recipe.data.root, recipe.data.train_split, recipe.data.version)
+    data = read_dataset(recipe.data.root, recipe.data.train_split, recipe.data.layout)
+    model = build_model(recipe, quiet, data.skeleton)
     samples = ground_truth_samples(data)
     if not samples:
         raise InputError(f"{data.root}: split {data.split!r} has no person with a labelled joint to train on")
@@ -319,12 +320,18 @@ class TrainingData(lightning.LightningDataModule):
         )
 
 
-def build_model(recipe: Recipe, quiet: bool = True) -> PoseModel:
-    """The recipe's model, with ``train.init_from`` loaded."""
+def build_model(recipe: Recipe, quiet: bool = True, skeleton: Skeleton = POSETRACK15) -> PoseModel:
+    """The recipe's model, with ``train.init_from`` loaded.
+
+    Args:
+        skeleton: joints of the data, where the recipe names none.
+    """
     section, options = recipe.model, recipe.train
     if options.train_backbone and section.freeze_backbone:
         raise InputError("train.train_backbone is true and model.freeze_backbone too: set only one of them")
     arguments = section.arguments()
+    if not {"skeleton", "num_joints"} & arguments.keys():
+        arguments["skeleton"] = skeleton.name
     arguments["freeze_backbone"] = (
         section.freeze_backbone if section.freeze_backbone is not None else not options.train_backbone
     )

@@ -13,7 +13,8 @@ import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from vidpose.data.clips import ClipDataset, detected_samples, ground_truth_samples
-from vidpose.data.readers import PoseDataset, read_posetrack
+from vidpose.data.dataset import PoseDataset
+from vidpose.data.readers import read_dataset
 from vidpose.device import native_bfloat16
 from vidpose.errors import InputError
 from vidpose.models.factory import create_model, describe_checkpoint, load_model, load_weights
@@ -80,7 +81,9 @@ class SplitScorer:
     def __init__(self, recipe: Recipe, model: PoseModel, folder: Path, *, quiet: bool = True) -> None:
         data, options = recipe.data, recipe.train
         self.recipe, self.folder, self.quiet = recipe, folder, quiet
-        self.data: PoseDataset = read_posetrack(data.val_root or data.root, data.val_split, data.version)
+        self.data: PoseDataset = read_dataset(
+            data.val_root or data.root, data.val_split, data.layout if data.val_root is None else "auto"
+        )
         self.chosen = choose_frames(self.data, videos=options.limit_val, every=options.val_every_frames)
         if data.boxes == "gt":
             samples = ground_truth_samples(self.data)

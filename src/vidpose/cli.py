@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
+from vidpose.cli_data import app as data_app
+from vidpose.cli_options import (
+    AsJson,
+    Detector,
+    Device,
+    Model,
+    Precision,
+    Quiet,
+    Weights,
+    print_json,
+    whole_numbers,
+)
 from vidpose.errors import InputError
 
 app = typer.Typer(
@@ -20,43 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Make, check and describe data sets.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
-
-Model = Annotated[str, typer.Option("--model", help="A name from `vidpose models`.")]
-Weights = Annotated[str, typer.Option("--weights", help="A file, a hub id, or `default`.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
-Detector = Annotated[
-    str,
-    typer.Option(
-        "--detector", help="auto, rtdetr, dfine, a hub id or folder of such a model, boxes.json, full-frame."
-    ),
-]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-
-
-def _print_json(value: Any) -> None:
-    """NaN, an undefined score, becomes null."""
-    from vidpose.evaluate.table import json_ready
-
-    print(json.dumps(json_ready(value), indent=2, allow_nan=False))
-
-
-def _height_and_width(size: str) -> tuple[int, int]:
-    """``640x360`` -> (360, 640)."""
-    width, cross, height = size.lower().partition("x")
-    if not (cross and width.isdecimal() and height.isdecimal()):
-        raise InputError(f"--size is {size!r}: it must be WIDTHxHEIGHT, for example 640x360")
-    return int(height), int(width)
-
-
-def _whole_numbers(option: str, text: str) -> list[int]:
-    """``0,1,2`` -> [0, 1, 2]."""
-    if not all(part.strip().isdecimal() for part in text.split(",")):
-        raise InputError(f"{option} is {text!r}: it must be whole numbers with commas, for example 0,1,2")
-    return [int(part) for part in text.split(",")]
 
 
 @app.command()
@@ -119,7 +94,7 @@ def estimate(
         quiet=quiet,
     )
     if as_json:
-        _print_json([summary.to_dict() for summary in summaries])
+        print_json([summary.to_dict() for summary in summaries])
     else:
         for summary in summaries:
             print(summary)
@@ -143,7 +118,7 @@ def train(
 
     result = run(recipe, overrides or [], resume=resume, quiet=quiet)
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print(result)
 
@@ -167,7 +142,7 @@ def validate(
 
     result = run(recipe, weights, overrides or [], quiet=quiet)
     if as_json:
-        _print_json({**result.scores, "settings": result.settings})
+        print_json({**result.scores, "settings": result.settings})
     else:
         print(format_table(result.scores))
         print(", ".join(f"{key}: {value}" for key, value in result.settings.items()))
@@ -211,7 +186,7 @@ def ablate(
     if show:
         tables = find_tables(table)
         if as_json:
-            _print_json([entry.model_dump(by_alias=True) for entry in tables])
+            print_json([entry.model_dump(by_alias=True) for entry in tables])
         else:
             print(format_tables(tables))
         return
@@ -225,12 +200,12 @@ def ablate(
         output,
         overrides or [],
         rows=rows.split(",") if rows else None,
-        seeds=_whole_numbers("--seeds", seeds) if seeds else None,
+        seeds=whole_numbers("--seeds", seeds) if seeds else None,
         jobs=jobs,
         quiet=quiet,
     )
     if as_json:
-        _print_json(result.to_dict())
+        print_json(result.to_dict())
     else:
         print(result)
 
@@ -248,7 +223,7 @@ def evaluate(
 
     scores = run(gt, predictions, protocol=protocol)
     if as_json:
-        _print_json(scores)
+        print_json(scores)
     else:
         print(format_table(scores))
 
@@ -263,7 +238,7 @@ def models(
 
     rows = model_table(name)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
         print(format_models(rows))
 
@@ -282,7 +257,7 @@ def export(
     loaded, _ = load_pose_model(name, weights)
     report = export_model(loaded, output)
     if as_json:
-        _print_json(report.to_dict())
+        print_json(report.to_dict())
     else:
         print(report)
 
@@ -304,79 +279,6 @@ def view(
     from vidpose.view.report import view as run
 
     print(run(result, source=source, output=output, quiet=quiet))
-
-
-@data_app.command()
-def synthesize(
-    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder of the new data set.")],
-    videos: Annotated[int, typer.Option("--videos", help="Number of videos.")] = 10,
-    frames: Annotated[int, typer.Option("--frames", help="Frames in each.")] = 60,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
-    split: Annotated[str, typer.Option("--split", help="Name of the split.")] = "train",
-    size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT in pixels.")] = "640x360",
-    fps: Annotated[int, typer.Option("--fps", help="Frames per second.")] = 25,
-    write: Annotated[str, typer.Option("--write", help="frames, video or both.")] = "frames",
-    difficulty: Annotated[str, typer.Option("--difficulty", help="clean, mixed or hard.")] = "mixed",
-    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Makes synthetic videos of people with exact labels, in PoseTrack18's layout."""
-    from vidpose.data.synthesis import synthesize as run
-
-    summary = run(
-        output,
-        videos=videos,
-        frames=frames,
-        seed=seed,
-        split=split,
-        size=_height_and_width(size),
-        fps=fps,
-        write=write,
-        difficulty=difficulty,
-        workers=workers,
-        quiet=quiet,
-    )
-    if as_json:
-        _print_json(summary)
-    else:
-        kept = f" ({summary['kept']} were there already)" if summary["kept"] else ""
-        print(
-            f"{summary['root']}: {summary['videos']} videos{kept}, {summary['frames']} frames, "
-            f"{summary['people']} labelled people in split {summary['split']}"
-        )
-
-
-@data_app.command()
-def check(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")],
-    as_json: AsJson = False,
-) -> None:
-    """Lists what is missing, odd or broken in a data set; exit status 2 if anything is."""
-    from vidpose.data.check import check_dataset
-
-    report = check_dataset(root)
-    if as_json:
-        _print_json(report.to_dict())
-    else:
-        print(report)
-    if report.problems:
-        raise typer.Exit(2)
-
-
-@data_app.command()
-def info(
-    root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")],
-    as_json: AsJson = False,
-) -> None:
-    """Counts a data set's videos, frames, people and labelled joints."""
-    from vidpose.data.check import describe_dataset
-
-    description = describe_dataset(root)
-    if as_json:
-        _print_json(description.to_dict())
-    else:
-        print(description)
 
 
 def _version(show: bool) -> None:

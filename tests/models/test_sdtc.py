@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vidpose.errors import InputError
-from vidpose.models.factory import create_model
+from vidpose.models.factory import create_model, load_weights, save_model
 from vidpose.models.sdtc import (
     AdaptiveFusion,
     DividedAttention,
@@ -254,6 +254,23 @@ def test_classic_head_is_deconvolutions_in_place_of_interpolation():
     simple, classic = names(build()), names(build(head="classic", head_width=16))
     assert {n.split(".")[0] for n in simple ^ classic} == {"heatmaps"}
     assert build(head="classic", head_width=16).eval()(clips()).heatmaps.shape == (2, 15, 16, 12)
+
+
+@pytest.mark.parametrize("head", ["simple", "classic"])
+def test_the_detection_head_starts_from_a_single_frame_model(tmp_path, head):
+    torch.manual_seed(5)
+    arguments = {"backbone": "vit_32x1x2", "input_size": SIZE, "head": head, "head_width": 16}
+    single = create_model("vitpose", **arguments)
+    save_model(single.eval(), tmp_path / "single.safetensors")
+    model = build(**arguments, width=16)
+    report = load_weights(model, tmp_path / "single.safetensors")
+    assert not report.head_loaded and report.borrowed  # the method itself is still untrained
+    with torch.no_grad():
+        for parameter in model.head.to_tokens.parameters():
+            parameter.zero_()  # nothing aggregated: the single-frame model is left
+        theirs, ours = single(clips()).heatmaps, model.eval()(clips()).heatmaps
+    assert theirs.abs().max() > 0
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_space_embedding_is_added_and_not_learned():

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
 from vidpose.models import vremd
-from vidpose.models.factory import create_model, load_model, save_model
+from vidpose.models.attention import maps_of, tokens_of
+from vidpose.models.factory import create_model, load_model, load_weights, save_model
 from vidpose.models.video_model import heatmap_loss
 from vidpose.models.vremd import VREMD
 
@@ -333,11 +334,41 @@ def test_heatmaps_are_decoded_from_motion_and_the_key_frame():
         model = tiny(**switches).eval()
         found = []
         getattr(model.head, part).register_forward_hook(lambda *given, f=found: f.append(given[-1]))
-        (maps,) = seen_by(model.head.motion_heatmaps.deconv_layers, lambda m=model: m(clips))
+        (both,) = seen_by(model.head.gather, lambda m=model: m(clips))
         first = found[0] if part == "disentangle" else found[0][0]
-        torch.testing.assert_close(maps[:, :DIM].flatten(2).transpose(1, 2), first)  # M, or F
+        torch.testing.assert_close(both[..., :DIM], first)  # M, or F
         with torch.no_grad():
-            torch.testing.assert_close(maps[:, DIM:], model.extract(clips[:, 1])["tokens"])  # F_t
+            key = model.extract(clips[:, 1])["tokens"].flatten(2).transpose(1, 2)
+        torch.testing.assert_close(both[..., DIM:], key)  # F_t
+
+
+@pytest.mark.parametrize("width", [None, 64])
+def test_heatmaps_of_motion_start_from_a_single_frame_head(tmp_path, width):
+    torch.manual_seed(5)
+    single = create_model("vitpose", backbone="vit_32x1x2", input_size=SIZE, num_joints=15, head_width=16)
+    shake(single)
+    save_model(single.eval(), tmp_path / "single.safetensors")
+    model = create_model("vremd", backbone="vit_32x1x2", input_size=SIZE, head_width=16, width=width)
+    report = load_weights(model, tmp_path / "single.safetensors")
+    assert not report.head_loaded and report.borrowed  # the method itself is still untrained
+    assert all(name.startswith("head.motion_heatmaps.") for name in report.borrowed)
+    clips = torch.randn(2, 3, 3, *SIZE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        model.eval().head.gather.weight[:, : width or DIM] = 0  # without motion: a single-frame model
+        key = tokens_of(model.extract(clips[:, 1])["tokens"])
+        maps = maps_of(model.head.gather(torch.cat([torch.ones(2, 12, width or DIM), key], dim=-1)), GRID)
+        heatmaps = model.head.motion_heatmaps.decode(maps)
+        torch.testing.assert_close(heatmaps, single(clips).heatmaps, atol=1e-5, rtol=1e-5)
+
+
+def test_a_single_frame_head_of_another_size_is_left_out_whole(tmp_path):
+    single = create_model("vitpose", backbone="vit_32x1x2", input_size=SIZE, num_joints=15, head_width=24)
+    save_model(single, tmp_path / "single.safetensors")
+    model = create_model("vremd", backbone="vit_32x1x2", input_size=SIZE, head_width=16)
+    before = {name: value.clone() for name, value in model.head.state_dict().items()}
+    report = load_weights(model, tmp_path / "single.safetensors")
+    assert not report.borrowed
+    assert all(torch.equal(value, before[name]) for name, value in model.head.state_dict().items())
 
 
 def test_keypoint_tokens_know_the_frames_apart_without_the_human_mask():

@@ -34,11 +34,13 @@ class LoadReport:
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    borrowed: list[str] = field(default_factory=list)
+    """Those of ``matched`` that are a single-frame model's, where the detection head starts."""
 
     @property
     def head_loaded(self) -> bool:
-        """Whether any weight of the model's own head was loaded; an initial head belongs to the backbone."""
-        return any(name.startswith("head.") for name in self.matched)
+        """Whether weights of the model's own head were loaded; an initial head belongs to the backbone."""
+        return any(name.startswith("head.") for name in self.matched if name not in self.borrowed)
 
     def __str__(self) -> str:
         counts = (
@@ -60,8 +62,9 @@ def load_weights(
     """Loads a checkpoint of any known format (docs/checkpoints.md) into a model, in place.
 
     A checkpoint of a single-frame model fills the backbone of a video model, and its initial head where the
-    method has one. A single-frame model takes the head. Heads are mapped by the joints' names; joints that
-    the checkpoint lacks get an empty heatmap (``model.approximate_head``).
+    method has one, or else its detection head, which starts from it where the shapes agree. A single-frame
+    model takes the head. Heads are mapped by the joints' names; joints that the checkpoint lacks get an empty
+    heatmap (``model.approximate_head``).
 
     Args:
         model: what ``create_model`` built.
@@ -83,6 +86,16 @@ def load_weights(
             f"{error})"
         ) from error
     own = model.state_dict()
+    if (
+        _of_single_frame(found)
+        and model.detection_head
+        and any(
+            k.startswith(model.detection_head) and (k not in own or v.shape != own[k].shape)
+            for k, v in tensors.items()
+        )
+    ):  # half of somebody's head is worse than a new one
+        unused += [k for k in tensors if k.startswith(model.detection_head)]
+        tensors = {k: v for k, v in tensors.items() if not k.startswith(model.detection_head)}
     fitting = {k: v for k, v in tensors.items() if k in own and v.shape == own[k].shape}
     wrong = [k for k, v in tensors.items() if k in own and v.shape != own[k].shape]
     missing = [k for k in own if k not in fitting and not k.endswith("num_batches_tracked")]
@@ -90,6 +103,8 @@ def load_weights(
     model.load_state_dict(fitting, strict=False)
     unexpected = [*found.unexpected, *unused, *(k for k in tensors if k not in own), *wrong]
     report = LoadReport(found.format, list(fitting), missing, unexpected, found.notes)
+    if model.detection_head and _of_single_frame(found):
+        report.borrowed = [name for name in fitting if name.startswith(model.detection_head)]
     if model.kind == "image" and not report.head_loaded:
         report.notes.append("the head is new: this model must be trained before its poses mean anything")
     if any(name.startswith(_INITIAL_HEAD) for name in missing) and found.owner != model.config.get("name"):
@@ -118,7 +133,7 @@ def _prepare(
         note = fit_positions(found, model.backbone.grid, checkpoint)  # type: ignore[arg-type]
         found.notes += [note] if note else []
     tensors, unused = _place_heads(model, found)
-    head = "head." if model.kind == "image" else _INITIAL_HEAD
+    head = "head." if model.kind == "image" else _borrowed_head(model)
     if f"{head}final_layer.weight" in tensors and _of_single_frame(found):
         found.notes += _map_joints(model, found, tensors, checkpoint.path, head)
     return found, tensors, unused
@@ -151,11 +166,16 @@ def _place_heads(model: PoseModel, found: Converted) -> tuple[dict[str, Tensor],
     for key, value in found.tensors.items():
         if key.startswith("backbone."):
             kept[key] = value
-        elif model.initial_head is not None and _of_single_frame(found) and key.startswith("head."):
-            kept[_INITIAL_HEAD + key[len("head.") :]] = value
+        elif _borrowed_head(model) and _of_single_frame(found) and key.startswith("head."):
+            kept[_borrowed_head(model) + key[len("head.") :]] = value
         else:
             unused.append(key)
     return kept, unused
+
+
+def _borrowed_head(model: PoseModel) -> str:
+    """Prefix of the part of a video model that takes a single-frame model's head; empty where none does."""
+    return _INITIAL_HEAD if model.initial_head is not None else model.detection_head
 
 
 def _of_single_frame(found: Converted) -> bool:

@@ -56,6 +56,7 @@ class SDTC(PoseModel):
     """
 
     name = "sdtc"
+    detection_head = "head.heatmaps."
     needs_sequence_targets = True
 
     def __init__(
@@ -123,9 +124,9 @@ class SDTC(PoseModel):
             collaboration = PlainFusion(width, by_convolution=fusion == "conv")
         # silent: a 3x3 convolution alone cannot leave the tokens' 16x12. ViTPose's simple head is one behind
         # bilinear up-sampling.
-        decoder: SimpleHead | DeconvHead = SimpleHead(width, num_joints)
+        decoder: SimpleHead | DeconvHead = SimpleHead(inputs, num_joints)
         if head == "classic":
-            decoder = DeconvHead("tokens", width, num_joints, layers=2, width=head_width)
+            decoder = DeconvHead("tokens", inputs, num_joints, layers=2, width=head_width)
         self.head = SDTCHead(
             inputs,
             num_frames,
@@ -222,6 +223,9 @@ class SDTCHead(nn.Module):
         self.gather_space = _gathering(num_frames, width)
         self.gather_motion = None if self.by_flow else _gathering(num_frames, width)
         self.collaboration = collaboration
+        self.to_tokens = nn.Linear(width, inputs)
+        nn.init.normal_(self.to_tokens.weight, std=0.001)
+        nn.init.zeros_(self.to_tokens.bias)
         self.heatmaps = decoder
 
     def forward(self, features: Features) -> PoseOutput:
@@ -241,7 +245,11 @@ class SDTCHead(nn.Module):
         if extras:
             extras["tokens"] = tokens.detach()
             extras["poses"] = F.pixel_shuffle(maps_of(extras["poses"], self.grid), PATCH)  # [B, T, J, 4h, 4w]
-        return PoseOutput(self.heatmaps.decode(fused), extras if self.training else {})
+        # silent: how the aggregated feature meets the head. It is added to the key frame's tokens, nearly 0
+        # at the start, so that a trained single-frame head is where the detection head starts.
+        decoded = tokens[:, self.num_frames // 2] + self.to_tokens(tokens_of(fused))
+        heatmaps = self.heatmaps({"tokens": maps_of(decoded, self.grid)}).heatmaps
+        return PoseOutput(heatmaps, extras if self.training else {})
 
     def _maps(self, sequence: Tensor) -> Tensor:
         """Frames side by side: [B, T, L, C] -> [B, T·C, h, w]."""

@@ -49,6 +49,9 @@ class PoseModel(nn.Module):
     needs_sequence_targets: ClassVar[bool] = False
     """Whether :meth:`losses` takes the labels of the whole clip, too: ``sequence_heatmaps`` [B, T, J, h, w]
     and ``sequence_weights`` [B, T, J]."""
+    detection_head: ClassVar[str] = ""
+    """Prefix of the parameters, in ``head``, of a detection head that is built like a single-frame model's:
+    it is trained, and starts from the head of the checkpoint that fills the backbone."""
     initial_head: nn.Module | None
     """A single-frame head from features to initial heatmaps, for methods that refine them. It belongs to the
     backbone: loaded from the same checkpoint, frozen and thawed with it, not counted as the method's own."""

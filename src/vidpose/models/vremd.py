@@ -55,6 +55,7 @@ class VREMD(PoseModel):
     """
 
     name = "vremd"
+    detection_head = "head.motion_heatmaps."
 
     def __init__(
         self,
@@ -109,14 +110,16 @@ class VREMD(PoseModel):
             disentangle = BidirectionalMotionDisentanglement(
                 dim, num_frames, adc_depth, branch, bidirectional=bidirectional
             )
-        decoded = 2 * dim if hkme or bmd else dim
-        by_motion = DeconvHead("tokens", decoded, num_joints, layers=2, width=head_width)
+        # silent: how M and F_t are aggregated; a linear layer of both that starts as F_t, with up-sampling by
+        # ViTPose's classic head. So a trained single-frame head is where H_m starts.
+        gather = _gathering(dim, channels) if hkme or bmd else None
+        by_motion = DeconvHead("tokens", channels, num_joints, layers=2, width=head_width)
         by_keypoints: FeedForward | None = None
         if hkme and keypoint_mask:
             by_keypoints = FeedForward(dim, 1.0, self.heatmap_size[0] * self.heatmap_size[1])
             nn.init.normal_(by_keypoints[2].weight, std=0.001)  # type: ignore[arg-type] # as heatmap_layer
         project = nn.Identity() if width is None else nn.Linear(channels, dim)
-        self.head = VREMDHead(num_frames, project, enhance, disentangle, by_keypoints, by_motion)
+        self.head = VREMDHead(num_frames, project, enhance, disentangle, by_keypoints, gather, by_motion)
         self.supervise_each = supervise_each
 
     def forward(self, clips: Tensor) -> PoseOutput:
@@ -145,6 +148,7 @@ class VREMDHead(nn.Module):
         enhance: HumanKeypointMaskEnhanced | None,
         disentangle: BidirectionalMotionDisentanglement | None,
         keypoint_heatmaps: FeedForward | None,
+        gather: nn.Linear | None,
         motion_heatmaps: DeconvHead,
     ) -> None:
         super().__init__()
@@ -153,29 +157,41 @@ class VREMDHead(nn.Module):
         self.enhance = enhance
         self.disentangle = disentangle
         self.keypoint_heatmaps = keypoint_heatmaps
+        self.gather = gather
         self.motion_heatmaps = motion_heatmaps
 
     def forward(self, features: Features) -> PoseOutput:
         maps = clip_features(features, self.num_frames)["tokens"]  # [B·T, D, h, w] -> [B, T, D, h, w]
-        frames = self.project(tokens_of(maps))  # [B, T, L, D]
-        key = frames[:, self.num_frames // 2]  # F_t
-        seen = [key]
-        enhanced, keypoints = key, None  # Table 4 (b): ADC blocks receive the backbone's feature
+        tokens = tokens_of(maps)
+        frames = self.project(tokens)  # [B, T, L, D]
+        middle = self.num_frames // 2
+        motion = enhanced = frames[:, middle]  # Table 4 (b): ADC blocks receive the backbone's feature
+        keypoints = None
         if self.enhance is not None:
             enhanced, keypoints = self.enhance(frames)  # F, T_t: Eqs. 1, 2
-            # silent: what is decoded where there is no motion (Table 4 a); the enhanced feature F.
-            seen = [enhanced, key]
+            motion = enhanced  # silent: what is decoded where there is no motion (Table 4 a)
         if self.disentangle is not None:
-            seen = [self.disentangle(frames, enhanced), key]  # M, F_t: Eq. 4
-        # silent: M and F_t are aggregated by concatenation; up-sampling is ViTPose's classic head.
-        grid = (maps.shape[-2], maps.shape[-1])
-        by_motion = self.motion_heatmaps.decode(maps_of(torch.cat(seen, dim=-1), grid))  # H_m
+            motion = self.disentangle(frames, enhanced)  # M: Eq. 4
+        decoded = tokens[:, middle]  # F_t
+        if self.gather is not None:
+            decoded = self.gather(torch.cat([motion, decoded], dim=-1))
+        by_motion = self.motion_heatmaps.decode(maps_of(decoded, (maps.shape[-2], maps.shape[-1])))  # H_m
         if self.keypoint_heatmaps is None or keypoints is None:
             return PoseOutput(by_motion)
         by_keypoints = self.keypoint_heatmaps(keypoints).unflatten(-1, by_motion.shape[-2:])  # H_k
         extras = {"keypoint_heatmap": by_keypoints, "motion_heatmap": by_motion}
         # silent: whether "adding with equal weights" is sum or mean; the mean keeps H_k and H_m heatmaps.
         return PoseOutput((by_keypoints + by_motion) / 2, extras if self.training else {})
+
+
+def _gathering(width: int, channels: int) -> nn.Linear:
+    """[motion, key frame] [..., width + channels] -> [..., channels]; it starts as the key frame."""
+    layer = nn.Linear(width + channels, channels)
+    nn.init.normal_(layer.weight, std=0.001)
+    nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        layer.weight[:, width:] = torch.eye(channels)
+    return layer
 
 
 # --- Human-Keypoint Mask Enhanced module ---------------------------------------------------------------

@@ -50,15 +50,15 @@ def test_a_long_crowded_film_equals_the_slow_version(layout: str) -> None:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_pairs_may_be_measured_in_pieces(seed: int) -> None:
     """Large sets are matched piece by piece; the pieces' size must not show."""
-    from vidpose.evaluate import posetrack
+    from vidpose.evaluate import matching
 
     made = random_films(seed, films=2, frames=5)
     sides = [both_sides(film) for film in made]
     whole = evaluate([gt for gt, _ in sides], [pred for _, pred in sides])
-    before = posetrack._PAIRS_AT_ONCE
-    posetrack._PAIRS_AT_ONCE = 4
+    before = matching._PAIRS_AT_ONCE
+    matching._PAIRS_AT_ONCE = 4
     try:
         pieces = evaluate([gt for gt, _ in sides], [pred for _, pred in sides])
     finally:
-        posetrack._PAIRS_AT_ONCE = before
+        matching._PAIRS_AT_ONCE = before
     np.testing.assert_equal(pieces, whole)

@@ -23,7 +23,9 @@ from vidpose.evaluate.sequence import (
 )
 
 
-def read_posetrack17(data: dict[str, Any], source: str, *, ground_truth: bool) -> Sequence:
+def read_posetrack17(
+    data: dict[str, Any], source: str, *, ground_truth: bool, details: bool = False
+) -> Sequence:
     """Parsed JSON of one PoseTrack17 file -> :class:`Sequence`.
 
     Every scalar of this layout is a list of one; a bare scalar is read too. Joint ids other than 0..14 are
@@ -43,6 +45,8 @@ def read_posetrack17(data: dict[str, Any], source: str, *, ground_truth: bool) -
         place = f"{source}: frame {name or f}"
         rects = as_list(frame.get("annorect"), f"{place}: 'annorect'")
         out.names.append(name)
+        labelled = _scalar(frame.get("is_labeled"))
+        out.labelled.append(bool(labelled) if isinstance(labelled, int) else None)
         people.append(len(rects))
         if ground_truth and frame.get("ignore_regions"):
             out.regions[f] = _regions(frame["ignore_regions"], place)
@@ -95,6 +99,18 @@ def read_posetrack17(data: dict[str, Any], source: str, *, ground_truth: bool) -
     out.image_ids = [None] * len(out.names)
     out.numbers = [frame_number(name) for name in out.names]
     out.videos = [""] * len(out.names)
+    if details:
+        flags = [_scalar(point.get("is_visible", 1)) for point in flat]
+        flag = np.zeros((len(rows), NUM_JOINTS))
+        flag[at] = np.array([is_finite(v) and v != 0 for v in flags], dtype=np.float64)[known]
+        nothing = np.full(len(rows), np.nan)
+        out.details = {
+            "box": np.full((len(rows), 4), np.nan),  # this layout has no person boxes
+            "flag": flag,
+            "area": nothing,
+            "crowd": np.zeros(len(rows), dtype=bool),
+            "score": nothing.copy(),
+        }
     return out
 
 

@@ -1,4 +1,4 @@
-"""Reads the COCO-like layout of PoseTrack18 and 21: ``images``, ``annotations``, ``categories``."""
+"""Reads COCO's layout, which is PoseTrack18's and 21's: ``images``, ``annotations``, ``categories``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from vidpose.errors import InputError
 from vidpose.evaluate.sequence import (
     JOINTS,
     MISSING_SCORE,
-    NUM_JOINTS,
     Sequence,
     Tracks,
     as_list,
@@ -21,15 +20,27 @@ from vidpose.evaluate.sequence import (
     numbers,
     shown,
 )
-from vidpose.skeletons import POSETRACK18
+from vidpose.skeletons import POSETRACK15, POSETRACK18
 
 
-def read_posetrack18(data: dict[str, Any], source: str, *, ground_truth: bool) -> Sequence:
-    """Parsed JSON of one PoseTrack18 or 21 file -> :class:`Sequence`.
+def read_posetrack18(
+    data: dict[str, Any],
+    source: str,
+    *,
+    ground_truth: bool,
+    joints: tuple[str, ...] | None = JOINTS,
+    details: bool = False,
+) -> Sequence:
+    """Parsed JSON of one PoseTrack18, PoseTrack21 or COCO file -> :class:`Sequence`.
 
     The joints' order comes from the keypoint names in ``categories``; without categories 17 keypoints are
     PoseTrack18's. A joint is absent where x, y and visibility are all 0: an invisible joint with coordinates
     counts, as the official evaluation has it.
+
+    Args:
+        joints: the joints to read, by name; None for all of the file's category, without PoseTrack18's
+            placeholders for ears where nobody has any.
+        details: also read boxes, visibility, areas, crowds and scores of people.
 
     Raises:
         InputError: naming file, frame, annotation and problem.
@@ -37,7 +48,9 @@ def read_posetrack18(data: dict[str, Any], source: str, *, ground_truth: bool) -
     out = Sequence(source)
     frame_of = _read_images(as_list(data["images"], f"{source}: 'images'"), out, ground_truth)
     annotations = as_list(data["annotations"], f"{source}: 'annotations'")
-    order, num_keypoints = _joint_order(data.get("categories"), source)
+    order, num_keypoints, out.joints = _joint_order(data.get("categories"), source, joints, annotations)
+    extra = DetailReader(num_keypoints) if details else None
+    num_joints = len(order)
 
     tracks = Tracks()
     rows: list[tuple[int, int, int]] = []  # frame, annotation, track
@@ -56,7 +69,9 @@ def read_posetrack18(data: dict[str, Any], source: str, *, ground_truth: bool) -
             homeless += 1
             continue
         place = f"{source}: frame {out.names[f] or f}: annotation {k}"
-        values = _flat_keypoints(annotation, num_keypoints, place)
+        values = _flat_keypoints(annotation, num_keypoints, place, required=not details)
+        if extra:
+            extra.read(annotation, place)
         rows.append((f, k, tracks.number(annotation.get("track_id"), place)))
         empty.append(not values)
         keypoints += values or [0] * (3 * num_keypoints)
@@ -84,12 +99,14 @@ def read_posetrack18(data: dict[str, Any], source: str, *, ground_truth: bool) -
     out.xy = xyv[..., :2].copy()
     out.present = (xyv != 0).any(axis=-1) & ~np.array(empty, dtype=bool)[:, None]
     if ground_truth:
-        out.scores = np.full((len(rows), NUM_JOINTS), MISSING_SCORE)
+        out.scores = np.full((len(rows), num_joints), MISSING_SCORE)
         out.head_size = np.array(heads, dtype=np.float64)
     else:
         out.scores = numbers(scores, lambda i: at(i, 1, "scores")).reshape(-1, num_keypoints)[:, order]
         out.head_size = np.full(len(rows), np.nan)
     out.people = np.bincount(out.frame, minlength=len(out.names))
+    if extra:
+        out.details = {**extra.arrays(), "flag": xyv[..., 2].copy()}
     return out.in_frame_order()
 
 
@@ -114,6 +131,8 @@ def _read_images(images: list[Any], out: Sequence, ground_truth: bool) -> dict[A
         out.names.append(name)
         out.image_ids.append(image_id)
         out.numbers.append(frame_number(name))
+        labelled = image.get("is_labeled")
+        out.labelled.append(bool(labelled) if isinstance(labelled, int) else None)
         folders.append((name or "").replace("\\", "/").rpartition("/")[0])
         video_id = image.get("vid_id")
         video_ids.append(str(video_id) if isinstance(video_id, int | str) and video_id != "" else None)
@@ -125,8 +144,10 @@ def _read_images(images: list[Any], out: Sequence, ground_truth: bool) -> dict[A
     return frame_of
 
 
-def _joint_order(categories: Any, source: str) -> tuple[list[int], int]:
-    """Positions of the 15 evaluated joints among a person's keypoints, and how many keypoints there are."""
+def _joint_order(
+    categories: Any, source: str, joints: tuple[str, ...] | None, annotations: list[Any]
+) -> tuple[list[int], int, tuple[str, ...]]:
+    """Positions of the wanted joints among a person's keypoints, how many keypoints there are, and names."""
     entries = [
         as_object(c, f"{source}: category {i}")
         for i, c in enumerate(as_list(categories, f"{source}: 'categories'"))
@@ -138,20 +159,71 @@ def _joint_order(categories: Any, source: str) -> tuple[list[int], int]:
             raise InputError(
                 f"{source}: several categories have keypoints, exactly one called 'person' is needed"
             )
-    names = (
-        as_list(named[0]["keypoints"], f"{source}: 'categories': 'keypoints'")
-        if named
-        else list(POSETRACK18.joints)
-    )
-    missing = [joint for joint in JOINTS if joint not in names]
+    if named:
+        names = as_list(named[0]["keypoints"], f"{source}: 'categories': 'keypoints'")
+    elif joints in (None, JOINTS):
+        names = list(POSETRACK18.joints)
+    else:  # predictions without categories: in the order of the ground truth's category
+        names = list(joints or ())
+    if joints is None:
+        if not all(isinstance(name, str) for name in names) or len(set(names)) < len(names):
+            raise InputError(f"{source}: 'categories': 'keypoints' are not different names of joints")
+        joints = tuple(names)
+        if tuple(names) == POSETRACK18.joints and not _has_ears(annotations):
+            joints = POSETRACK15.joints
+    missing = [joint for joint in joints if joint not in names]
     if missing:
         raise InputError(f"{source}: the category's keypoints lack {', '.join(missing)}")
-    return [names.index(joint) for joint in JOINTS], len(names)
+    return [names.index(joint) for joint in joints], len(names), joints
 
 
-def _flat_keypoints(annotation: dict[str, Any], num_keypoints: int, place: str) -> list[Any]:
+def _has_ears(annotations: list[Any]) -> bool:
+    first = 3 * POSETRACK18.index["left_ear"]
+    return any(
+        isinstance(annotation, dict)
+        and isinstance(annotation.get("keypoints"), list)
+        and any(
+            isinstance(value, int | float) and value for value in annotation["keypoints"][first : first + 6]
+        )
+        for annotation in annotations
+    )
+
+
+class DetailReader:
+    """Gathers what :attr:`Sequence.details` holds, annotation by annotation."""
+
+    def __init__(self, num_keypoints: int) -> None:
+        self.num_keypoints = num_keypoints
+        self.boxes: list[list[float]] = []
+        self.numbers: dict[str, list[float]] = {"area": [], "score": []}
+        self.crowds: list[bool] = []
+
+    def read(self, annotation: dict[str, Any], place: str) -> None:
+        box = as_list(annotation.get("bbox"), f"{place}: 'bbox'")
+        if box and (len(box) != 4 or not all(is_finite(value) for value in box)):
+            raise InputError(f"{place}: bbox is not four finite numbers x, y, width, height")
+        self.boxes.append([float(value) for value in box] or [float("nan")] * 4)
+        for key, values in self.numbers.items():
+            value = annotation.get(key)
+            if value is not None and not is_finite(value):
+                raise InputError(f"{place}: {key} is {shown(value)}, a finite number is needed")
+            values.append(float("nan") if value is None else float(value))
+        self.crowds.append(bool(annotation.get("iscrowd")))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """``box`` [N, 4], ``area``, ``score`` [N] and ``crowd`` [N] bool."""
+        numbers = {key: np.array(values, dtype=np.float64) for key, values in self.numbers.items()}
+        box = np.array(self.boxes, dtype=np.float64).reshape(-1, 4)
+        return {"box": box, "crowd": np.array(self.crowds, dtype=bool), **numbers}
+
+
+def _flat_keypoints(
+    annotation: dict[str, Any], num_keypoints: int, place: str, *, required: bool = True
+) -> list[Any]:
     """x, y, v of each keypoint in one list; [] for a person with an empty list."""
     if annotation.get("keypoints") is None:
+        if not required and annotation.get("bbox"):
+            return []
         raise InputError(f"{place}: has no keypoints")
     values = as_list(annotation["keypoints"], f"{place}: 'keypoints'")
     if len(values) == num_keypoints and all(isinstance(v, list) and len(v) == 3 for v in values):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeAlias, Union
 
@@ -16,7 +16,7 @@ import numpy as np
 from vidpose.errors import InputError
 from vidpose.evaluate.posetrack17 import read_posetrack17
 from vidpose.evaluate.posetrack18 import read_posetrack18
-from vidpose.evaluate.sequence import JOINTS, Sequence, Tracks, frame_number, kind_of
+from vidpose.evaluate.sequence import JOINTS, Sequence, Tracks, as_object, frame_number, kind_of
 from vidpose.io.files import read_json
 from vidpose.results import VideoPoses
 
@@ -35,13 +35,23 @@ class Pairing:
     notes: list[str] = field(default_factory=list)
 
 
-def load_pairs(gt: Sources, predictions: Sources) -> list[Pairing]:
+def load_pairs(
+    gt: Sources,
+    predictions: Sources,
+    *,
+    joints: tuple[str, ...] | None = JOINTS,
+    details: bool = False,
+) -> list[Pairing]:
     """Reads both sides and finds for each annotated frame its prediction.
 
     Two folders are paired by file name, two lists of one length by name or else by position, anything else
     as one set. Inside a pair frames are matched by image name, then by the last two parts of the name, the
     last part, the image id and the number in the name: by the first of these that both sides have for every
     frame without doubles and that they share. Only where a side has neither names nor ids, position decides.
+
+    Args:
+        joints: the joints to score, by name; None: those of the ground truth.
+        details: also read boxes, visibility, areas, crowds and scores of people.
 
     Raises:
         InputError: naming file, frame and problem.
@@ -57,9 +67,17 @@ def load_pairs(gt: Sources, predictions: Sources) -> list[Pairing]:
     pairs = []
     for truth_group, prediction_group in groups:
         with _without_collector():
-            truth = [load_sequence(item, ground_truth=True, label="ground truth") for item in truth_group]
+            truth = []
+            for item in truth_group:
+                sequence = load_sequence(
+                    item, ground_truth=True, label="ground truth", joints=joints, details=details
+                )
+                truth.append(sequence)
+                if joints is None:
+                    joints = sequence.joints
             found = [
-                load_sequence(item, ground_truth=False, label="predictions") for item in prediction_group
+                load_sequence(item, ground_truth=False, label="predictions", joints=joints, details=details)
+                for item in prediction_group
             ]
         frames, frame_notes = _match_frames(truth, found)
         file_notes = [note for sequence in truth + found for note in sequence.notes]
@@ -69,13 +87,38 @@ def load_pairs(gt: Sources, predictions: Sources) -> list[Pairing]:
     return pairs
 
 
-def load_sequence(item: Source, *, ground_truth: bool, label: str = "data") -> Sequence:
+def load_truth(gt: Sources) -> list[Pairing]:
+    """Ground truth alone, with details, as pairs without predictions."""
+    pairs: list[Pairing] = []
+    joints: tuple[str, ...] | None = None
+    for item in _items(gt):
+        truth = load_sequence(item, ground_truth=True, label="ground truth", joints=joints, details=True)
+        joints = joints or truth.joints
+        nobody = replace(
+            truth, frame=truth.frame[:0], person=truth.person[:0], track=truth.track[:0],
+            xy=truth.xy[:0], present=truth.present[:0], scores=truth.scores[:0],
+            head_size=truth.head_size[:0], details={name: v[:0] for name, v in truth.details.items()},
+        )  # fmt: skip
+        frames = np.full(len(truth.names), -1, dtype=np.int64)
+        pairs.append(Pairing([truth], [nobody], [frames], list(truth.notes)))
+    return pairs
+
+
+def load_sequence(
+    item: Source,
+    *,
+    ground_truth: bool,
+    label: str = "data",
+    joints: tuple[str, ...] | None = JOINTS,
+    details: bool = False,
+) -> Sequence:
     """One file, parsed JSON or result as a :class:`Sequence`.
 
     Args:
         item: path, parsed PoseTrack17, 18 or 21 JSON, or (predictions only) a ``VideoPoses``.
         ground_truth: head boxes and ignore regions are read, scores are not.
         label: what messages call an item that is not a path.
+        joints, details: as in :func:`load_pairs`.
 
     Raises:
         InputError: naming file, frame and problem.
@@ -84,16 +127,22 @@ def load_sequence(item: Source, *, ground_truth: bool, label: str = "data") -> S
         source = item.source or label
         if ground_truth:
             raise InputError(f"{source}: a result has no head boxes, give the ground truth as PoseTrack JSON")
-        sequence = _from_result(item, source)
+        sequence = _from_result(item, source, joints or JOINTS)
     else:
         source = label if isinstance(item, dict) else os.fspath(item)
         data: Any = item if isinstance(item, dict) else _read(source)
+        if isinstance(data, list) and details and not ground_truth:
+            data = _from_results_list(data, source)
         if not isinstance(data, dict):
             raise InputError(f"{source}: holds a {kind_of(data)}, a PoseTrack file is an object")
         if "annolist" in data:
-            sequence = read_posetrack17(data, source, ground_truth=ground_truth)
+            sequence = read_posetrack17(data, source, ground_truth=ground_truth, details=details)
+            if joints not in (None, JOINTS):
+                sequence = _in_order(sequence, joints or JOINTS)
         elif "images" in data and "annotations" in data:
-            sequence = read_posetrack18(data, source, ground_truth=ground_truth)
+            sequence = read_posetrack18(
+                data, source, ground_truth=ground_truth, joints=joints, details=details
+            )
         else:
             raise InputError(
                 f"{source}: has neither 'annolist' (PoseTrack17) nor 'images' and 'annotations' "
@@ -125,13 +174,37 @@ def _read(path: str) -> Any:
         raise InputError(f"{path}: cannot be read: {error}") from None
 
 
-def _from_result(result: VideoPoses, source: str) -> Sequence:
+def _from_results_list(data: list[Any], source: str) -> dict[str, Any]:
+    """COCO's layout for results, a bare list of annotations, as a file whose images are those it names."""
+    ids: dict[Any, None] = {}
+    for k, annotation in enumerate(data):
+        image_id = as_object(annotation, f"{source}: result {k}").get("image_id")
+        if isinstance(image_id, bool) or not isinstance(image_id, int | str):
+            raise InputError(f"{source}: result {k}: has no image_id")
+        ids[image_id] = None
+    return {"images": [{"id": image_id} for image_id in ids], "annotations": data}
+
+
+def _in_order(sequence: Sequence, joints: tuple[str, ...]) -> Sequence:
+    """PoseTrack17's joints in another order."""
+    missing = [joint for joint in joints if joint not in sequence.joints]
+    if missing:
+        raise InputError(f"{sequence.source}: PoseTrack17's joints lack {', '.join(missing)}")
+    order = [sequence.joints.index(joint) for joint in joints]
+    sequence.xy, sequence.present = sequence.xy[:, order], sequence.present[:, order]
+    sequence.scores, sequence.joints = sequence.scores[:, order], joints
+    if "flag" in sequence.details:
+        sequence.details["flag"] = sequence.details["flag"][:, order]
+    return sequence
+
+
+def _from_result(result: VideoPoses, source: str, names: tuple[str, ...]) -> Sequence:
     joints = result.skeleton.num_joints
-    missing = [joint for joint in JOINTS if joint not in result.skeleton.index]
+    missing = [joint for joint in names if joint not in result.skeleton.index]
     if missing:
         raise InputError(f"{source}: the result's joints ({result.skeleton.name}) lack {', '.join(missing)}")
-    order = [result.skeleton.index[joint] for joint in JOINTS]
-    out, tracks = Sequence(source), Tracks()
+    order = [result.skeleton.index[joint] for joint in names]
+    out, tracks = Sequence(source, joints=names), Tracks()
     for f, frame in enumerate(result.frames):
         out.names.append(frame.file_name)
         out.numbers.append(frame_number(frame.file_name) if frame.file_name else int(frame.index))
@@ -141,6 +214,7 @@ def _from_result(result: VideoPoses, source: str) -> Sequence:
             )
     out.image_ids = [None] * len(out.names)
     out.videos = [""] * len(out.names)
+    out.labelled = [None] * len(out.names)
     sizes = [len(frame) for frame in result.frames]
     out.people = np.array(sizes, dtype=np.int64)
     out.frame = np.repeat(np.arange(len(sizes)), sizes)
@@ -149,6 +223,16 @@ def _from_result(result: VideoPoses, source: str) -> Sequence:
     identities = [int(identity) for frame in result.frames for identity in frame.track_ids]
     out.track = np.array([tracks.number(identity, source) for identity in identities], dtype=np.int64)
     people = [frame for frame in result.frames if len(frame)]
+    out.xy = np.zeros((0, len(order), 2))
+    out.present = np.zeros((0, len(order)), dtype=bool)
+    out.scores = np.zeros((0, len(order)))
+    boxes = np.concatenate([np.zeros((0, 4)), *(frame.boxes for frame in people)]).astype(np.float64)
+    out.details = {
+        "box": np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1),
+        "area": np.full(len(out.frame), np.nan),
+        "crowd": np.zeros(len(out.frame), dtype=bool),
+        "score": np.concatenate([np.zeros(0), *(frame.box_scores for frame in people)]).astype(np.float64),
+    }
     if people:
         xy = np.concatenate([frame.keypoints for frame in people])[:, order].astype(np.float64)
         out.scores = np.concatenate([frame.scores for frame in people])[:, order].astype(np.float64)
@@ -158,6 +242,7 @@ def _from_result(result: VideoPoses, source: str) -> Sequence:
         if len(wrong):
             raise InputError(f"{out.place(int(wrong[0]))}: keypoints or scores are not finite")
         out.xy = np.nan_to_num(xy)
+    out.details["flag"] = out.present.astype(np.float64)
     return out
 
 

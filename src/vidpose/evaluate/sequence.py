@@ -25,10 +25,12 @@ def _ints() -> np.ndarray:
 
 @dataclass
 class Sequence:
-    """The frames and people of one file. F frames, N people, 15 joints in PoseTrack17's order."""
+    """The frames and people of one file. F frames, N people, 15 joints in PoseTrack17's order or others."""
 
     source: str
     """File name (or what stands for it) for messages."""
+    joints: tuple[str, ...] = JOINTS
+    """Names of the J joints; all shapes below that say 15 have J."""
     names: list[str | None] = field(default_factory=list)
     """[F] image file names as written."""
     image_ids: list[int | str | None] = field(default_factory=list)
@@ -37,6 +39,8 @@ class Sequence:
     """[F] the frame's number where its name is one: ``000012.jpg`` -> 12."""
     videos: list[str] = field(default_factory=list)
     """[F] the video a frame belongs to; a PoseTrack17 file is one video."""
+    labelled: list[bool | None] = field(default_factory=list)
+    """[F] ``is_labeled``; None where the file does not say."""
     people: np.ndarray = field(default_factory=_ints)
     """[F] people listed, those without a list of joints included."""
     regions: dict[int, list[np.ndarray]] = field(default_factory=dict)
@@ -55,6 +59,10 @@ class Sequence:
     """[N] 0.6 of the head box's diagonal in pixels; NaN without a head box."""
     track: np.ndarray = field(default_factory=_ints)
     """[N] the track id, numbered densely within the file; ``NO_TRACK`` without one."""
+    details: dict[str, np.ndarray] = field(default_factory=dict)
+    """What only some protocols need, read where asked for. [N, ...] each: ``box`` x, y, width, height (NaN
+    without), ``flag`` [J] the visibility as written, ``area`` (NaN without), ``crowd`` bool, ``score`` of the
+    person (NaN without)."""
     notes: list[str] = field(default_factory=list)
 
     def frame_label(self, frame: int) -> str:
@@ -72,6 +80,7 @@ class Sequence:
         order = np.argsort(self.frame, kind="stable")
         for name in ("frame", "person", "xy", "present", "scores", "head_size", "track"):
             setattr(self, name, getattr(self, name)[order])
+        self.details = {name: values[order] for name, values in self.details.items()}
         return self
 
     def check_tracks(self) -> None:

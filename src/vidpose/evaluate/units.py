@@ -1,0 +1,66 @@
+"""The units of distance of people: head size, torso, box; and how much of a person is annotated where."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vidpose.evaluate.people import People
+
+UNITS = ("head", "torso", "box")
+# silent: joint sets without head box; the length that is nearest to a head's in what they annotate
+_HEAD_ENDS = (("head_top", "head_bottom"), ("nose", "chest"), ("face", "neck"))
+
+
+def head_sizes(people: People, joints: tuple[str, ...]) -> np.ndarray:
+    """[N] pixels: of the head box (0.6 of its diagonal), else head_top to head_bottom (LSP's head segment),
+    nose to chest (HiEve) or face to neck (JHMDB); NaN without any."""
+    sizes = people.head_size.copy()
+    for ends in _HEAD_ENDS:
+        if set(ends) <= set(joints):
+            sizes = np.where(np.isnan(sizes), _length(people, joints, *ends), sizes)
+    return np.where(sizes > 0, sizes, np.nan)
+
+
+def torso_sizes(people: People, joints: tuple[str, ...]) -> np.ndarray:
+    """[N] pixels: left shoulder to right hip, below one pixel or without it the other diagonal; else NaN."""
+    sizes = np.full(len(people), np.nan)
+    for left, right in (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip")):
+        if {left, right} <= set(joints):
+            length = _length(people, joints, left, right)
+            sizes = np.where(np.isnan(sizes) | (sizes < 1), length, sizes)
+    return np.where(sizes >= 1, sizes, np.nan)
+
+
+def box_sizes(people: People) -> np.ndarray:
+    """[N] pixels: the longer side of the box."""
+    sizes = people.boxes[:, 2:].max(axis=1, initial=-np.inf)
+    return np.where(sizes > 0, sizes, np.nan)
+
+
+def unit_sizes(people: People, joints: tuple[str, ...], unit: str) -> np.ndarray:
+    """[N] pixels by one of ``UNITS``."""
+    if unit == "box":
+        return box_sizes(people)
+    return (head_sizes if unit == "head" else torso_sizes)(people, joints)
+
+
+def _length(people: People, joints: tuple[str, ...], a: str, b: str) -> np.ndarray:
+    i, j = joints.index(a), joints.index(b)
+    length = np.linalg.norm(people.xy[:, i] - people.xy[:, j], axis=-1)
+    return np.where(people.present[:, i] & people.present[:, j], length, np.nan)
+
+
+def box_overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """[A, B] intersection over union of boxes x, y, width, height; 0 where one is NaN or empty."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
+    shared = np.prod(np.clip(high - low, 0, None), axis=-1)
+    union = np.prod(a[:, None, 2:], axis=-1) + np.prod(b[None, :, 2:], axis=-1) - shared
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overlap = shared / union
+    return np.where(union > 0, np.nan_to_num(overlap), 0.0)
+
+
+def people_of(people: People, frame: int) -> np.ndarray:
+    """[P] rows of the people of a frame."""
+    return np.arange(*np.searchsorted(people.frame, [frame, frame + 1]))

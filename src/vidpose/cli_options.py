@@ -38,8 +38,27 @@ def height_and_width(size: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def number_or(option: str, text: str, word: str) -> int | None:
+    """``640`` -> 640; ``word`` -> ``None``."""
+    if text == word:
+        return None
+    if not text.isdecimal():
+        raise InputError(f"{option} is {text!r}: it must be a whole number or {word}")
+    return int(text)
+
+
 def whole_numbers(option: str, text: str) -> list[int]:
     """``0,1,2`` -> [0, 1, 2]."""
     if not all(part.strip().isdecimal() for part in text.split(",")):
         raise InputError(f"{option} is {text!r}: it must be whole numbers with commas, for example 0,1,2")
     return [int(part) for part in text.split(",")]
+
+
+def numbers(option: str, text: str) -> list[float]:
+    """``0.2,0.1`` -> [0.2, 0.1]."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"{option} is {text!r}: it must be numbers with commas, for example 0.2,0.1"
+        ) from None

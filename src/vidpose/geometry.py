@@ -357,3 +357,27 @@ def object_keypoint_similarity(
     )
     total = counted.sum(-1)
     return np.divide((similarity * counted).sum(-1), total, out=np.zeros_like(total), where=total > 0)
+
+
+def oks_nms(
+    keypoints: np.ndarray, scores: np.ndarray, areas: np.ndarray, sigmas: np.ndarray, threshold: float
+) -> np.ndarray:
+    """Non-maximum suppression of poses: from the best on, those more alike than ``threshold`` to it go.
+
+    Args:
+        keypoints: [P, J, 2] pixels.
+        scores: [P].
+        areas: [P] pixels squared; the OKS of two poses is taken at the mean of their areas.
+        sigmas: [J].
+        threshold: OKS, 0 to 1.
+
+    Returns:
+        Positions of those that stay, best first.
+    """
+    kept: list[int] = []
+    for p in np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable").tolist():
+        scale = (np.asarray(areas)[kept] + np.asarray(areas)[p]) / 2
+        alike = object_keypoint_similarity(np.asarray(keypoints)[kept], keypoints[p], scale, sigmas)
+        if not (alike > threshold).any():
+            kept.append(p)
+    return np.array(kept, dtype=np.int64)

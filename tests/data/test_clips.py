@@ -9,9 +9,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
 from tiny_posetrack import make_posetrack
-from vidpose.data import clips as clips_module
+from vidpose.data import frames as frames_module
 from vidpose.data.clips import (
     ClipDataset,
     clip_indices,
@@ -19,11 +20,21 @@ from vidpose.data.clips import (
     detected_samples,
     ground_truth_samples,
     prepare_clips,
+    worker_init,
 )
 from vidpose.data.readers import read_dataset, read_image
 from vidpose.errors import InputError
-from vidpose.geometry import apply_affine, heatmap_to_input, invert_affine, normalize_image
+from vidpose.geometry import (
+    apply_affine,
+    crop_affine,
+    heatmap_to_input,
+    invert_affine,
+    normalize_image,
+    warp_image,
+)
 from vidpose.skeletons import POSETRACK15
+from vidpose.train.predict import fork_where_possible
+from vidpose.train.sampler import StepBatchSampler
 
 SIZES = {"input_size": (64, 48), "heatmap_size": (16, 12)}
 
@@ -120,7 +131,7 @@ def test_no_frame_is_decoded_twice_for_a_clip(data, monkeypatch: pytest.MonkeyPa
         read.append(path)
         return read_image(path)
 
-    monkeypatch.setattr(clips_module, "read_image", counting)
+    monkeypatch.setattr(frames_module, "read_image", counting)
     samples = ground_truth_samples(data)
     dataset = ClipDataset(data, samples, num_frames=5, **SIZES)
     dataset[0]  # the first frame: two neighbours before it repeat it
@@ -133,6 +144,81 @@ def test_no_frame_is_decoded_twice_for_a_clip(data, monkeypatch: pytest.MonkeyPa
     for position in range(len(cached)):
         cached[position]
     assert len(read) == 12
+
+
+def test_no_frame_is_decoded_twice_for_a_batch(data) -> None:
+    samples = ground_truth_samples(data)
+    dataset = ClipDataset(data, samples, num_frames=5, **SIZES)
+    shuffled = np.random.default_rng(0).permutation(len(samples)).tolist()
+    items = dataset.__getitems__([(1, k) for k in shuffled])
+    assert dataset.frames.decoded == 12  # every frame of two videos, whose people come in any order
+    assert [item["index"] for item in items] == shuffled
+
+
+def test_a_batch_holds_what_its_items_are(data) -> None:
+    dataset = ClipDataset(
+        data, ground_truth_samples(data), num_frames=3, augment="uniform", photometric=1.0, **SIZES
+    )
+    keys = [(2, 7), (2, 0), (5, 7)]
+    batch, single = (
+        collate_clips(dataset.__getitems__(keys)),
+        collate_clips([dataset[key] for key in keys]),
+    )
+    assert batch.keys() == single.keys()
+    assert all(torch.equal(batch[key], single[key]) for key in batch)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_processes_load_what_one_loads(data, workers: int) -> None:
+    dataset = ClipDataset(data, ground_truth_samples(data), num_frames=3, augment="uniform", **SIZES)
+
+    def batches(number: int) -> list[torch.Tensor]:
+        sampler = StepBatchSampler(len(dataset), 4, seed=3, start=2, stop=6)
+        loader: DataLoader = DataLoader(
+            dataset,
+            batch_sampler=sampler,
+            collate_fn=collate_clips,
+            num_workers=number,
+            worker_init_fn=worker_init,
+            **fork_where_possible(number),
+        )
+        return [batch["clips"] for batch in loader]
+
+    assert all(torch.equal(a, b) for a, b in zip(batches(0), batches(workers), strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    corner=st.tuples(st.floats(-60, 130), st.floats(-60, 90)),
+    extent=st.tuples(st.floats(0, 120), st.floats(0, 120)),
+    turn=st.floats(-180, 180),
+    flip=st.booleans(),
+)
+def test_crops_are_those_of_warp_image(
+    data, corner: tuple[float, float], extent: tuple[float, float], turn: float, flip: bool
+) -> None:
+    dataset = ClipDataset(data, [], num_frames=1, **SIZES)
+    box = np.array([*corner, corner[0] + extent[0], corner[1] + extent[1]])
+    affine = crop_affine(box, SIZES["input_size"], rotation_deg=turn, flip=flip)
+    crop = np.empty((*SIZES["input_size"], 3), dtype=np.uint8)
+    for frame in (0, 3):  # the second meets what the first left in the working memory
+        image = dataset.frames.get(0, frame)
+        dataset._warp(image, affine, crop)
+        assert np.array_equal(crop, warp_image(image, affine, SIZES["input_size"]))
+
+
+def test_groups_stay_together_and_every_sample_comes_once(data) -> None:
+    dataset = ClipDataset(data, ground_truth_samples(data), num_frames=3, **SIZES)
+    groups = dataset.groups(2)
+    places = [(s.video, s.frame // 2) for s in dataset.samples]
+    assert len(set(places)) == groups.max() + 1
+    assert all((places[a] == places[b]) == (groups[a] == groups[b]) for a in range(20) for b in range(20))
+    sampler = StepBatchSampler(len(dataset), 4, seed=0, start=0, stop=5, groups=groups)
+    first, second = sampler.permutation(0), sampler.permutation(1)
+    assert sorted(first) == list(range(20)) and not np.array_equal(first, second)
+    changes = np.count_nonzero(np.diff(groups[first]))
+    assert changes == groups.max()  # each group is one stretch
+    assert np.array_equal(first, sampler.permutation(0))
 
 
 def test_missing_and_broken_images_are_named(data, tmp_path: Path) -> None:

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+import gc
+import math
 import os
-from collections import OrderedDict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from vidpose import progress
 from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric
 from vidpose.data.boxes import read_boxes
 from vidpose.data.dataset import Person, PoseDataset
-from vidpose.data.readers import read_image
-from vidpose.errors import InputError
+from vidpose.data.frames import FrameStore, scaled_affine
 from vidpose.geometry import (
     apply_affine,
     crop_affine,
     input_to_heatmap,
+    invert_affine,
     normalize_frames,
-    warp_image,
 )
-
-CACHES = ("none", "ram")
-_KEEP_FRAMES = 16
 
 
 @dataclass(frozen=True)
@@ -79,73 +74,47 @@ def detected_samples(data: PoseDataset, path: str | os.PathLike[str], threshold:
     return samples
 
 
-class FrameStore:
-    """Decoded frames of a data set.
+class _People:
+    """All people of a data set as arrays.
 
-    Args:
-        cache: ``ram`` keeps every needed frame decoded in memory; workers forked afterwards share it.
-            ``none`` keeps the last few, so that people of one frame, read in order, share its decoding.
-        needed: (video, frame) positions to load for ``ram``.
-
-    Raises:
-        InputError: an image is missing or broken, or the frames do not fit into the free memory.
+    Loading processes are forked and share what they only read. Of a Python object they count references,
+    which writes to it, so that over an epoch each would come to hold a copy of every label.
     """
 
-    def __init__(
-        self,
-        data: PoseDataset,
-        cache: str = "none",
-        needed: Iterable[tuple[int, int]] = (),
-        *,
-        quiet: bool = True,
-    ) -> None:
-        if cache not in CACHES:
-            raise InputError(f"data.cache is {cache!r}; known: {', '.join(CACHES)}")
-        self.paths = [[frame.path for frame in video.frames] for video in data.videos]
-        self.loaded: dict[tuple[int, int], np.ndarray] = {}
-        self._recent: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        if cache == "ram":
-            self._load(data, sorted(set(needed)), quiet)
+    def __init__(self, data: PoseDataset, samples: Sequence[Sample]) -> None:
+        joints = data.skeleton.num_joints
+        people: list[Person] = []
+        starts = [0]
+        for _, frame in data.frames():
+            people += frame.people
+            starts.append(len(people))
+        rows = {id(person): row for row, person in enumerate(people)}
+        for sample in samples:  # people that are not in the data set's frames
+            if sample.person is not None and id(sample.person) not in rows:
+                rows[id(sample.person)] = len(people)
+                people.append(sample.person)
+        self.starts = np.array(starts)
+        """[F + 1] the first person of each frame, frames counted over all videos."""
+        self.tracks = np.array([person.track_id for person in people], dtype=np.int64)
+        self.keypoints = np.zeros((len(people), joints, 3))
+        for row, person in enumerate(people):
+            self.keypoints[row] = person.keypoints
+        self.sample_videos = np.array([sample.video for sample in samples], dtype=np.int64)
+        self.sample_frames = np.array([sample.frame for sample in samples], dtype=np.int64)
+        self.sample_tracks = np.array([sample.track_id for sample in samples], dtype=np.int64)
+        self.sample_boxes = np.zeros((len(samples), 4))
+        for s, sample in enumerate(samples):
+            self.sample_boxes[s] = sample.box_xyxy
+        self.sample_rows = np.array(
+            [-1 if sample.person is None else rows[id(sample.person)] for sample in samples], dtype=np.int64
+        )
+        """[S] the sample's annotation; -1: it is a detected box."""
 
-    def _load(self, data: PoseDataset, needed: list[tuple[int, int]], quiet: bool) -> None:
-        sizes = (data.videos[v].frames[f].size for v, f in needed)
-        size = sum(3 * height * width for height, width in sizes)
-        free = _free_memory()
-        if free is not None and size > 0.9 * free:
-            raise InputError(
-                f"data.cache=ram needs {size / 1e9:.1f} GB for {len(needed)} frames, {free / 1e9:.1f} GB are "
-                "free; use data.cache=none"
-            )
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
-            images = pool.map(lambda key: read_image(self.paths[key[0]][key[1]]), needed)
-            shown = progress.track(images, "reading frames", total=len(needed), unit="frames", quiet=quiet)
-            self.loaded.update(zip(needed, shown, strict=True))
-
-    def get(self, video: int, frame: int) -> np.ndarray:
-        """uint8 RGB [H, W, 3] of a frame; not to be changed."""
-        key = (video, frame)
-        if key in self.loaded:
-            return self.loaded[key]
-        if key in self._recent:
-            self._recent.move_to_end(key)
-            return self._recent[key]
-        image = read_image(self.paths[video][frame])
-        self._recent[key] = image
-        if len(self._recent) > _KEEP_FRAMES:
-            self._recent.popitem(last=False)
-        return image
-
-
-def _free_memory() -> int | None:
-    """Bytes that can be taken without swapping; ``None`` where the system does not tell."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            for line in lines:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
+    def find(self, frame: int, track_id: int) -> np.ndarray | None:
+        """Keypoints [J, 3] of a person in a frame; ``None`` where it is not labelled there."""
+        first, end = self.starts[frame], self.starts[frame + 1]
+        found = np.flatnonzero(self.tracks[first:end] == track_id)
+        return self.keypoints[first + found[-1]] if len(found) else None
 
 
 class ClipDataset(Dataset):
@@ -164,7 +133,7 @@ class ClipDataset(Dataset):
         augment: ``uniform``, ``gaussian`` or ``none``.
         augment_strength: part of the full rotation, scale and half-body augmentation, 0 to 1.
         photometric: strength of the change of pixels, 0 to 1.
-        cache: ``ram`` or ``none``.
+        cache, frame_size, pack: as of :class:`vidpose.data.frames.FrameStore`.
     """
 
     def __init__(
@@ -181,6 +150,8 @@ class ClipDataset(Dataset):
         photometric: float = 0.0,
         seed: int = 0,
         cache: str = "none",
+        frame_size: int | None = None,
+        pack: str | os.PathLike[str] | None = None,
         quiet: bool = True,
     ) -> None:
         self.data = data
@@ -193,9 +164,11 @@ class ClipDataset(Dataset):
         self.augment_strength = augment_strength
         self.photometric = photometric
         self.seed = seed
-        self._people = [[{p.track_id: p for p in f.people} for f in v.frames] for v in data.videos]
+        self._people = _People(data, self.samples)
+        self._lengths = np.array([len(video.frames) for video in data.videos], dtype=np.int64)
         needed = ((s.video, i) for s in self.samples for i in self.frame_indices(s))
-        self.frames = FrameStore(data, cache, needed if cache == "ram" else (), quiet=quiet)
+        self.frames = FrameStore(data, cache, needed, frame_size=frame_size, pack=pack, quiet=quiet)
+        self._wide: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -203,6 +176,11 @@ class ClipDataset(Dataset):
     def frame_indices(self, sample: Sample) -> list[int]:
         """Positions of the sample's T frames in its video."""
         return clip_indices(sample.frame, self.num_frames, len(self.data.videos[sample.video].frames))
+
+    def groups(self, frames: int) -> np.ndarray:
+        """[S] numbers that samples of the same ``frames`` neighbouring frames of a video share."""
+        places = np.column_stack([self._people.sample_videos, self._people.sample_frames // frames])
+        return np.unique(places, axis=0, return_inverse=True)[1].reshape(-1)
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """One sample.
@@ -212,19 +190,32 @@ class ClipDataset(Dataset):
             and ``weights`` float32 [T, J], 0 where a joint is unlabelled or outside the crop or the person is
             not labelled in that frame; ``index``, ``affine`` [2, 3] image to crop.
         """
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        sample = self.samples[index]
-        skeleton = self.data.skeleton
-        rng = clip_generator(self.seed, epoch, index)
-        keypoints = (
-            sample.person.keypoints
-            if sample.person is not None
-            else np.zeros((skeleton.num_joints, 3), dtype=np.float32)
+        return self._item(key, np.empty((self.num_frames, *self.input_size, 3), dtype=np.uint8))
+
+    def __getitems__(self, keys: Sequence[int | tuple[int, int]]) -> ClipItems:
+        """Many samples, in the order of ``keys``; a frame that several need is decoded once."""
+        where = self._people
+        indices = [key[1] if isinstance(key, tuple) else key for key in keys]
+        order = sorted(
+            range(len(keys)), key=lambda k: (where.sample_videos[indices[k]], where.sample_frames[indices[k]])
         )
+        clips = _batch_memory((len(keys), self.num_frames, *self.input_size, 3))
+        items: list[dict[str, Any]] = [{}] * len(keys)
+        for k in order:
+            items[k] = self._item(keys[k], clips[k].numpy())
+        return ClipItems(items, clips)
+
+    def _item(self, key: int | tuple[int, int], clip: np.ndarray) -> dict[str, Any]:
+        """As ``__getitem__``, its pixels written into ``clip``."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        people, skeleton = self._people, self.data.skeleton
+        video, row = int(people.sample_videos[index]), int(people.sample_rows[index])
+        indices = clip_indices(int(people.sample_frames[index]), self.num_frames, int(self._lengths[video]))
+        rng = clip_generator(self.seed, epoch, index)
         drawn = draw_augmentation(
             rng,
-            sample.box_xyxy,
-            keypoints,
+            people.sample_boxes[index],
+            people.keypoints[row] if row >= 0 else np.zeros((skeleton.num_joints, 3)),
             skeleton,
             mode=self.augment,
             padding=self.padding,
@@ -238,34 +229,55 @@ class ClipDataset(Dataset):
             scale=drawn.scale,
             flip=drawn.flip,
         )
-        indices = self.frame_indices(sample)
-        clip = self._crop(sample, indices, affine)
+        self._crop(video, indices, affine, clip)
         if self.photometric > 0 and self.augment != "none":
-            clip = draw_photometric(rng, clip, self.photometric)
-        points, weights = self._targets(sample, indices, affine, drawn.flip)
+            clip[...] = draw_photometric(rng, clip, self.photometric)
+        keypoints = np.zeros((len(indices), skeleton.num_joints, 3))
+        if row >= 0:
+            for t, frame in enumerate(indices):
+                found = people.find(int(self.frames.starts[video]) + frame, int(people.sample_tracks[index]))
+                if found is not None:
+                    keypoints[t] = found
+        points, weights = self._targets(keypoints, affine, drawn.flip)
         return {"clip": clip, "points": points, "weights": weights, "index": index, "affine": affine}
 
-    def _crop(self, sample: Sample, indices: list[int], affine: np.ndarray) -> np.ndarray:
-        """[T, H, W, 3]: the same affine for all frames; a repeated frame is warped once."""
-        height, width = self.input_size
-        clip = np.empty((len(indices), height, width, 3), dtype=np.uint8)
+    def _crop(self, video: int, indices: list[int], affine: np.ndarray, clip: np.ndarray) -> None:
+        """Fills [T, H, W, 3]: the same affine for all frames; a repeated frame is warped once."""
         for t, index in enumerate(indices):
             if t and index == indices[t - 1]:
                 clip[t] = clip[t - 1]
             else:
-                clip[t] = warp_image(self.frames.get(sample.video, index), affine, self.input_size)
-        return clip
+                image = self.frames.get(video, index)
+                scale = self.frames.scale(video, index, image)
+                self._warp(image, scaled_affine(affine, scale), clip[t])
+
+    def _warp(self, image: np.ndarray, affine: np.ndarray, crop: np.ndarray) -> None:
+        """:func:`vidpose.geometry.warp_image` into ``crop``, to the same pixels.
+
+        OpenCV warps four channels twice as fast as three, so the part of the image that the crop shows is
+        given a fourth.
+        """
+        import cv2
+
+        height, width = self.input_size
+        corners = np.array([[0, 0], [width - 1, 0], [0, height - 1], [width - 1, height - 1]])
+        seen = apply_affine(invert_affine(affine), corners)
+        (x1, y1), (x2, y2) = seen.min(axis=0), seen.max(axis=0)
+        x1, y1 = max(math.floor(x1) - 2, 0), max(math.floor(y1) - 2, 0)
+        x2, y2 = min(math.ceil(x2) + 3, image.shape[1]), min(math.ceil(y2) + 3, image.shape[0])
+        if x2 <= x1 or y2 <= y1:
+            crop[...] = 0
+            return
+        if self._wide is None or self._wide.shape[:2] != image.shape[:2]:
+            self._wide = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
+        self._wide[y1:y2, x1:x2] = cv2.cvtColor(image[y1:y2, x1:x2], cv2.COLOR_RGB2RGBA)
+        warped = cv2.warpAffine(self._wide, affine, (width, height), flags=cv2.INTER_LINEAR)
+        cv2.cvtColor(warped, cv2.COLOR_RGBA2RGB, dst=crop)
 
     def _targets(
-        self, sample: Sample, indices: list[int], affine: np.ndarray, flip: bool
+        self, keypoints: np.ndarray, affine: np.ndarray, flip: bool
     ) -> tuple[np.ndarray, np.ndarray]:
-        joints = self.data.skeleton.num_joints
-        keypoints = np.zeros((len(indices), joints, 3))
-        if sample.person is not None:
-            for t, index in enumerate(indices):
-                person = self._people[sample.video][index].get(sample.track_id)
-                if person is not None:
-                    keypoints[t] = person.keypoints
+        """Points and weights in heatmap pixels of keypoints [T, J, 3] in image pixels."""
         points = apply_affine(affine, keypoints[..., :2])
         height, width = self.input_size
         inside = ((points > -0.5) & (points < np.array([width, height]) - 0.5)).all(axis=-1)
@@ -278,11 +290,29 @@ class ClipDataset(Dataset):
         return points.astype(np.float32), weights.astype(np.float32)
 
 
+class ClipItems(list):
+    """Samples whose ``clip`` are the rows of one tensor ``clips`` uint8 [B, T, H, W, 3]."""
+
+    def __init__(self, items: Sequence[dict[str, Any]], clips: Tensor) -> None:
+        super().__init__(items)
+        self.clips = clips
+
+
+def _batch_memory(shape: tuple[int, ...]) -> Tensor:
+    """An empty uint8 tensor; in a loading process in memory that it shares, as torch's own collate makes."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.tensor([], dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+
+
 def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     """A batch: ``clips`` uint8 [B, T, 3, H, W] (a view; in memory [B, T, H, W, 3]), ``points``
     [B, T, J, 2], ``weights`` [B, T, J], ``index`` [B], ``affine`` float64 [B, 2, 3]."""
-    # Torch's own collate puts the pixels straight into memory that the processes share.
-    clips = default_collate([torch.from_numpy(item["clip"]) for item in items])
+    if isinstance(items, ClipItems):
+        clips = items.clips
+    else:
+        clips = default_collate([torch.from_numpy(item["clip"]) for item in items])
     return {
         "clips": clips.permute(0, 1, 4, 2, 3),  # [B, T, H, W, 3] -> [B, T, 3, H, W]
         "points": torch.from_numpy(np.stack([item["points"] for item in items])),
@@ -304,5 +334,6 @@ def worker_init(worker: int) -> None:
     """One thread per loading process: the processes are the parallelism."""
     import cv2
 
+    gc.freeze()  # looking for garbage among the parent's objects writes to their pages, which copies them
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

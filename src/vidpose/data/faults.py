@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
-from collections.abc import Callable
+from bisect import bisect_left
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +35,9 @@ class Fault:
     note: str = ""
     """What helps a person to find it, such as the image's name."""
     line: int | None = None
-    """From 1, for text files that are not JSON."""
+    """From 1."""
+    column: int | None = None
+    """From 1, where the file has but one line."""
     is_error: bool = True
     """False: reading goes on as if nothing were, or leaves the entry out as it should."""
 
@@ -41,7 +45,8 @@ class Fault:
         place = _spell(self.keys)
         if self.note:
             place = f"{place} ({self.note})" if place else self.note
-        file = str(self.file) if self.line is None else f"{self.file}:{self.line}"
+        numbers = (number for number in (self.line, self.column) if number is not None)
+        file = ":".join(map(str, (self.file, *numbers)))
         return f"{file}: {place}: {self.what}" if place else f"{file}: {self.what}"
 
 
@@ -62,6 +67,13 @@ class Faults:
     def __init__(self, *, strict: bool = True) -> None:
         self.strict = strict
         self.found: list[Fault] = []
+        self.assumed: list[str] = []
+        """What a reader took for granted, such as where the images are; nothing wrong, one line each."""
+
+    def assume(self, what: str) -> None:
+        """Keeps what a person should know who wonders why a data set reads as it does."""
+        if what not in self.assumed:
+            self.assumed.append(what)
 
     def at(self, file: Path, *keys: Key, note: str = "", line: int | None = None) -> Place:
         """A place in a file, to report to."""
@@ -111,46 +123,61 @@ class Place:
 
 
 def with_lines(faults: list[Fault]) -> list[Fault]:
-    """The same faults with the line of each place in a JSON file of more than one line."""
-    texts: dict[Path, str] = {}
-    out = []
-    for fault in faults:
-        if fault.line is None and fault.keys and fault.file.suffix == ".json":
-            if fault.file not in texts:
-                texts[fault.file] = _text(fault.file)
-            text = texts[fault.file]
-            offset = locate(text, fault.keys) if "\n" in text.strip() else None
+    """The same faults with the line of each place in a JSON file, and the column where all is one line.
+
+    Each file is gone through once, however many faults it has.
+    """
+    by_file: dict[Path, list[int]] = {}
+    for i, fault in enumerate(faults):
+        if fault.line is None and fault.keys:
+            by_file.setdefault(fault.file, []).append(i)
+    out = list(faults)
+    for file, positions in by_file.items():
+        text = _text(file)
+        places = locate(text, {faults[i].keys for i in positions})
+        one_line = "\n" not in text.strip()
+        breaks = [] if one_line else [match.start() for match in re.finditer("\n", text)]
+        for i in positions:
+            offset = places.get(faults[i].keys)
             if offset is not None:
-                fault = replace(fault, line=text.count("\n", 0, offset) + 1)
-        out.append(fault)
+                line, column = bisect_left(breaks, offset) + 1, offset + 1 if one_line else None
+                out[i] = replace(faults[i], line=line, column=column)
     return out
 
 
 def _text(file: Path) -> str:
+    """A file's text where it can be JSON, else nothing."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return ""
+    return text if text.lstrip()[:1] in ("{", "[") else ""
 
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
-def locate(text: str, keys: tuple[Key, ...]) -> int | None:
-    """Offset of a value in a JSON text, or of its nearest parent that is there; ``None``: not even that.
+def locate(text: str, ways: Collection[tuple[Key, ...]]) -> dict[tuple[Key, ...], int]:
+    """Offsets of values in a JSON text, or of their nearest parents that are there, in one pass.
 
     Args:
         text: valid JSON.
-        keys: the way to the value, from the outside in.
+        ways: the ways to the values, from the outside in; one that is not found at all is left out.
     """
-    decode = json.JSONDecoder().raw_decode
-    place = _skip(text, 0)
-    for key in keys:
-        found = _member(text, place, key, decode)
-        if found is None:
-            return place if place else None
-        place = found
-    return place
+    tree: dict[Key, Any] = {}
+    for way in ways:
+        branch = tree
+        for key in way:
+            branch = branch.setdefault(key, {})
+    found: dict[tuple[Key, ...], int] = {}
+    with contextlib.suppress(json.JSONDecodeError, RecursionError):  # changed since it was read
+        _walk(text, _skip(text, 0), tree, (), found)
+    out = {}
+    for way in ways:
+        known = next((way[:n] for n in range(len(way), 0, -1) if way[:n] in found), None)
+        if known is not None:
+            out[way] = found[known]
+    return out
 
 
 def _skip(text: str, position: int) -> int:
@@ -158,25 +185,36 @@ def _skip(text: str, position: int) -> int:
     return match.end() if match else position
 
 
-def _member(text: str, place: int, key: Key, decode: Callable[[str, int], tuple[Any, int]]) -> int | None:
-    """Offset of one member of the object or array that begins at ``place``."""
-    opening = "{" if isinstance(key, str) else "["
-    if text[place : place + 1] != opening:
-        return None
-    position, number = _skip(text, place + 1), 0
+_decode = json.JSONDecoder().raw_decode
+
+
+def _walk(
+    text: str,
+    position: int,
+    tree: dict[Key, Any],
+    way: tuple[Key, ...],
+    found: dict[tuple[Key, ...], int],
+) -> int:
+    """Notes the offsets of the members in ``tree`` of the value at ``position``; returns where it ends."""
+    opening = text[position : position + 1]
+    if not tree or opening not in ("{", "["):
+        return _decode(text, position)[1]
+    position, number = _skip(text, position + 1), 0
     while text[position : position + 1] not in ("}", "]", ""):
         name: Key = number
         if opening == "{":
-            name, position = decode(text, position)
+            name, position = _decode(text, position)
             position = _skip(text, _skip(text, position) + 1)
-        if name == key:
-            return position
-        _, position = decode(text, position)
+        if name in tree:
+            found[(*way, name)] = position
+            position = _walk(text, position, tree[name], (*way, name), found)
+        else:
+            position = _decode(text, position)[1]
         position = _skip(text, position)
         if text[position : position + 1] == ",":
             position = _skip(text, position + 1)
         number += 1
-    return None
+    return position + 1
 
 
 # --- parts of annotations that all layouts share -----------------------------------------------------------
@@ -185,7 +223,13 @@ def _member(text: str, place: int, key: Key, decode: Callable[[str, int], tuple[
 def parse_numbers(values: Any, what: str, count: int | None = None) -> np.ndarray:
     """float64 numbers that make sense as pixels; the :class:`InputError` says what is wrong, not where."""
     try:
-        numbers = np.asarray(values, dtype=np.float64).reshape(-1)
+        plain = np.asarray(values)
+        whole = plain.dtype.kind == "O" and all(type(value) in (int, float) for value in plain.flat)
+        if plain.dtype.kind not in "iuf" and not whole:  # numbers beyond 64 bits are objects
+            raise TypeError
+        numbers = plain.astype(np.float64).reshape(-1)
+    except OverflowError:
+        raise InputError(f"{what} holds a number beyond all measure") from None
     except (TypeError, ValueError):
         raise InputError(f"{what} holds something that is not a number") from None
     if not np.isfinite(numbers).all():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
@@ -62,42 +63,84 @@ def load_boxes(path: str | os.PathLike[str]) -> FrameBoxes:
     Raises:
         InputError: not such a list; the message names the entry.
     """
+    names: dict[str, list[np.ndarray]] = {}
+    indices: dict[int, list[np.ndarray]] = {}
+    image_ids: dict[int, list[np.ndarray]] = {}
+    videos: set[str] = set()
+    for entry in read_entries(path):
+        if entry.category_id != PERSON_CATEGORY:
+            continue
+        row = np.array([*entry.box_xyxy, entry.score], dtype=np.float32)
+        name, image_id = entry.name, entry.image_id
+        if name is not None:
+            names.setdefault(name, []).append(row)
+            videos.add(str(PurePosixPath(name).parent))
+        if image_id is not None:
+            image_ids.setdefault(image_id, []).append(row)
+            if image_id >= _POSETRACK_ID and name is None:
+                videos.add(str(image_id // 10_000))
+        index = _index(entry.frame_id if entry.frame_id is not None else image_id, name)
+        if index is not None:
+            indices.setdefault(index, []).append(row)
+    stack: Any = lambda groups: {key: np.stack(rows) for key, rows in groups.items()}  # noqa: E731
+    return FrameBoxes(stack(names), stack(indices) if len(videos) <= 1 else {}, stack(image_ids))
+
+
+@dataclass
+class BoxEntry:
+    """One entry of a file of boxes."""
+
+    name: str | None
+    """``image_name`` or ``file_name``."""
+    image_id: int | None
+    frame_id: int | None
+    box_xyxy: np.ndarray
+    """[4] float64 pixels."""
+    score: float
+    category_id: Any
+
+
+def read_entries(path: str | os.PathLike[str], *, scored: bool = False) -> Iterator[BoxEntry]:
+    """The entries of a file of boxes, in its order: a JSON list, or COCO's object with ``annotations``.
+
+    Args:
+        scored: an entry must have a score; else one without has 1.
+
+    Raises:
+        InputError: not such a file; the message names the entry by its position from 0.
+    """
     data = read_json(path)
     if isinstance(data, dict) and isinstance(data.get("annotations"), list):
         data = data["annotations"]
     if not isinstance(data, list):
         raise InputError(f"{path}: is not a list of boxes")
-    names: dict[str, list[np.ndarray]] = {}
-    indices: dict[int, list[np.ndarray]] = {}
-    image_ids: dict[int, list[np.ndarray]] = {}
-    videos: set[str] = set()
     for number, entry in enumerate(data):
         where = f"{path}: entry {number}"
         if not isinstance(entry, dict):
             raise InputError(f"{where}: is not an object")
-        if entry.get("category_id", PERSON_CATEGORY) != PERSON_CATEGORY:
-            continue
-        row = _row(entry, where)
+        if scored and entry.get("score") is None:
+            raise InputError(f"{where}: has no score")
+        box, score = _box(entry, where)
         name = entry.get("image_name", entry.get("file_name"))
-        if name is not None:
-            names.setdefault(str(name), []).append(row)
-            videos.add(str(PurePosixPath(str(name)).parent))
-        image_id = _whole(entry, "image_id", where)
-        if image_id is not None:
-            image_ids.setdefault(image_id, []).append(row)
-            if image_id >= _POSETRACK_ID and name is None:
-                videos.add(str(image_id // 10_000))
-        frame_id = _whole(entry, "frame_id", where)
-        index = _index(frame_id if frame_id is not None else image_id, name)
-        if index is not None:
-            indices.setdefault(index, []).append(row)
-        elif name is None:
+        image_id, frame_id = _whole(entry, "image_id", where), _whole(entry, "frame_id", where)
+        if name is None and image_id is None and frame_id is None:
             raise InputError(f"{where}: needs an image_name, image_id or frame_id")
-    stack: Any = lambda groups: {key: np.stack(rows) for key, rows in groups.items()}  # noqa: E731
-    return FrameBoxes(stack(names), stack(indices) if len(videos) <= 1 else {}, stack(image_ids))
+        category = entry.get("category_id", PERSON_CATEGORY)
+        yield BoxEntry(None if name is None else str(name), image_id, frame_id, box, score, category)
 
 
-def _row(entry: dict[str, Any], where: str) -> np.ndarray:
+def boxes_maker(path: str | os.PathLike[str]) -> str | None:
+    """What a file says about the detector that made it; ``None``: nothing, or it is no such file."""
+    try:
+        data = read_json(path)
+    except InputError:
+        return None
+    entries = data if isinstance(data, list) else []
+    makers = {str(entry["detector"]) for entry in entries if isinstance(entry, dict) and "detector" in entry}
+    return " and ".join(sorted(makers)) or None
+
+
+def _box(entry: dict[str, Any], where: str) -> tuple[np.ndarray, float]:
     try:
         bbox = np.asarray(entry.get("bbox"), dtype=np.float64)
         score = float(entry.get("score", 1.0))
@@ -109,8 +152,7 @@ def _row(entry: dict[str, Any], where: str) -> np.ndarray:
         raise InputError(f"{where}: bbox or score is not finite")
     if bbox[2] < 0 or bbox[3] < 0:
         raise InputError(f"{where}: bbox has a negative width or height; it is x, y, width, height")
-    x, y, width, height = bbox
-    return np.array([x, y, x + width, y + height, score], dtype=np.float32)
+    return np.concatenate([bbox[:2], bbox[:2] + bbox[2:]]), score
 
 
 def _whole(entry: dict[str, Any], key: str, where: str) -> int | None:

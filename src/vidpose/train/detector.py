@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vidpose.data.readers import Frame, read_dataset, read_image
+from vidpose.data.frames import read_frame
+from vidpose.data.readers import Frame, read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
 from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
@@ -80,7 +81,7 @@ def load_frame(frame: Frame) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Image [H, W, 3] uint8 RGB, boxes [P, 4], polygons [n, 2] of the regions to ignore."""
     boxes = np.array([person.box_xyxy for person in frame.people], dtype=np.float64).reshape(-1, 4)
     ignored = [np.asarray(polygon, dtype=np.float64) for polygon in frame.ignore_regions]
-    return read_image(frame.path), boxes, ignored
+    return read_frame(frame), boxes, ignored
 
 
 def augment(
@@ -330,10 +331,11 @@ def build(recipe: Recipe) -> tuple[PersonDetector, FrameDataset, FrameDataset]:
 def _frames(recipe: Recipe, part: str) -> list[Frame]:
     """The labelled frames of ``train`` or ``val``."""
     data = recipe.data
-    split, root, every = data.train_split, data.root, 1
+    split, root, layout, every = data.train_split, data.root, data.layout, 1
     if part == "val":
         split, root, every = data.val_split, data.val_root or data.root, recipe.train.val_every_frames
-    videos = read_dataset(root, split, data.layout).videos
+        layout = layout if data.val_root is None else "auto"
+    videos = read_dataset(root, split, layout).videos
     if part == "val":
         videos = videos[: recipe.train.limit_val]
     frames = [f for video in videos for f in [f for f in video.frames if f.is_labeled][::every]]

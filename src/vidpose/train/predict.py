@@ -1,4 +1,4 @@
-"""A model over the people of a split: joints in image pixels, and PoseTrack18 files of them."""
+"""A model over the people of a split: joints in image pixels, and files of them that evaluate reads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Subset
 
 from vidpose import progress
 from vidpose.data.clips import ClipDataset, Sample, collate_clips, prepare_clips, worker_init
-from vidpose.data.dataset import PoseDataset
+from vidpose.data.dataset import Frame, Person, PoseDataset, Video
+from vidpose.data.layouts.posetrack import NAMES as POSETRACK
 from vidpose.data.layouts.posetrack import read_document
+from vidpose.errors import InputError
 from vidpose.geometry import (
     apply_affine,
     decode_heatmaps,
@@ -66,9 +68,15 @@ def predict_samples(
         autocast: mixed precision's type, or ``None`` for float32.
 
     Returns:
-        Keypoints [S, J, 2] in image pixels and scores [S, J]: heatmap peak times box score.
+        Keypoints [S, J, 2] in image pixels and scores [S, J]: heatmap peak times box score; the joints are
+        the data's.
+
+    Raises:
+        InputError: the model does not predict all joints of the data.
     """
     device = torch.device(device)
+    order = joint_order(model, dataset.data.skeleton)
+    joints = model_joints(model) or dataset.data.skeleton
     loader: DataLoader = DataLoader(
         Subset(dataset, list(positions)),
         batch_size=batch_size,
@@ -77,7 +85,7 @@ def predict_samples(
         worker_init_fn=worker_init,
         **fork_where_possible(num_workers),
     )
-    keypoints = np.zeros((len(positions), dataset.data.skeleton.num_joints, 2))
+    keypoints = np.zeros((len(positions), len(order), 2))
     scores = np.zeros(keypoints.shape[:2])
     training = model.training
     model.eval()
@@ -91,8 +99,8 @@ def predict_samples(
                 )
                 mixed = torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext()
                 with mixed:
-                    heatmaps = predict_heatmaps(model, clips, dataset.data.skeleton, flip=flip)
-                points, peaks = decode_heatmaps(heatmaps, decoder, model.sigma)
+                    heatmaps = predict_heatmaps(model, clips, joints, flip=flip)
+                points, peaks = decode_heatmaps(heatmaps[:, order], decoder, model.sigma)
                 count = len(points)
                 crop = heatmap_to_input(points.cpu().numpy(), dataset.input_size, dataset.heatmap_size)
                 for k, affine in enumerate(batch["affine"].numpy()):
@@ -103,6 +111,35 @@ def predict_samples(
     finally:
         model.train(training)
     return keypoints, scores
+
+
+def model_joints(model: PoseModel) -> Skeleton | None:
+    """The joints that a model's heatmaps stand for; ``None`` where it was made with their number alone."""
+    found: Any = getattr(model, "skeleton", None)
+    return found if isinstance(found, Skeleton) else None
+
+
+def joint_order(model: PoseModel, skeleton: Skeleton) -> list[int]:
+    """Position among the model's joints of each joint of the data.
+
+    Raises:
+        InputError: one line that names both joint sets and what the model lacks.
+    """
+    own = model_joints(model)
+    if own is None:
+        if model.num_joints != skeleton.num_joints:
+            raise InputError(
+                f"the model predicts {model.num_joints} joints without names, the data have "
+                f"{skeleton.num_joints} ({skeleton.name})"
+            )
+        return list(range(skeleton.num_joints))
+    missing = [joint for joint in skeleton.joints if joint not in own.index]
+    if missing:
+        raise InputError(
+            f"the model predicts the joints of {own.name}, the data are labelled in {skeleton.name}: the "
+            f"model has no {', '.join(missing)}; train it on this data (model.skeleton={skeleton.name})"
+        )
+    return [own.index[joint] for joint in skeleton.joints]
 
 
 def fork_where_possible(num_workers: int) -> dict[str, Any]:
@@ -126,16 +163,57 @@ def choose_frames(data: PoseDataset, *, videos: int | None = None, every: int = 
     return chosen
 
 
-def write_truth(data: PoseDataset, chosen: set[tuple[int, int]], folder: Path) -> None:
-    """The annotations of the chosen frames, one PoseTrack18 file per video, entries as they were."""
+def write_truth(data: PoseDataset, chosen: set[tuple[int, int]], folder: Path, skeleton: Skeleton) -> None:
+    """The annotations of the chosen frames, crowds and all.
+
+    One PoseTrack18 file per video where the data are of that family, entries as they were; else files in
+    COCO's style: one per video, or a single one for single images.
+
+    Args:
+        data: as read, nothing left out.
+        skeleton: joints of the files in COCO's style.
+    """
+    if data.layout in POSETRACK:
+        _write_posetrack_truth(data, chosen, folder)
+        return
+    order = [data.skeleton.index.get(joint, -1) for joint in skeleton.joints]
+    for name, frames in _files(data, chosen):
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for v, f in frames:
+            frame = data.videos[v].frames[f]
+            images.append(_image(data.videos[v], frame))
+            for person in frame.people:
+                annotations.append(_truth(len(annotations) + 1, frame.image_id, person, order))
+        content = {"images": images, "annotations": annotations, "categories": [_category(skeleton)]}
+        write_json(folder / f"{name}.json", content)
+
+
+def _write_posetrack_truth(data: PoseDataset, chosen: set[tuple[int, int]], folder: Path) -> None:
+    source, content = None, {}
     for v, video in enumerate(data.videos):
         kept = {frame.image_id for f, frame in enumerate(video.frames) if (v, f) in chosen}
-        if kept:
-            content = read_document(video.source)
-            content["images"] = [image for image in content["images"] if image["id"] in kept]
-            content["annotations"] = [a for a in content.get("annotations", []) if a["image_id"] in kept]
-            content.setdefault("categories", [_category()])
-            write_json(folder / f"{video.name}.json", content)
+        if not kept:
+            continue
+        if video.source != source:  # a merged file holds many videos
+            source, content = video.source, read_document(video.source)
+        own = {
+            **content,
+            "images": [image for image in content["images"] if image["id"] in kept],
+            "annotations": [a for a in content.get("annotations", []) if a["image_id"] in kept],
+        }
+        own.setdefault("categories", [_category(POSETRACK18)])
+        write_json(folder / f"{video.name}.json", own)
+
+
+def _files(data: PoseDataset, chosen: set[tuple[int, int]]) -> list[tuple[str, list[tuple[int, int]]]]:
+    """(file's name, (video, frame) positions): one per video, a single one of a set of single images."""
+    if all(len(video.frames) == 1 for video in data.videos) and data.layout not in POSETRACK:
+        return [(data.split, sorted(chosen))]
+    by_video: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for v, f in sorted(chosen):
+        by_video[v].append((v, f))
+    return [(data.videos[v].name, frames) for v, frames in by_video.items()]
 
 
 def write_predictions(
@@ -146,7 +224,7 @@ def write_predictions(
     scores: np.ndarray,
     folder: Path,
 ) -> None:
-    """Predictions of the chosen frames, one PoseTrack18 file per video.
+    """Predictions of the chosen frames, in files that go with those of :func:`write_truth`.
 
     Args:
         samples: S people, those of one frame with different track ids.
@@ -156,27 +234,57 @@ def write_predictions(
     by_frame: dict[tuple[int, int], list[int]] = defaultdict(list)
     for s, sample in enumerate(samples):
         by_frame[sample.video, sample.frame].append(s)
+    posetrack = data.layout in POSETRACK
+    skeleton = POSETRACK18 if posetrack else data.skeleton
     full = convert_keypoints(
-        np.concatenate([keypoints, scores[..., None]], axis=-1), data.skeleton, POSETRACK18, approximate=False
+        np.concatenate([keypoints, scores[..., None]], axis=-1), data.skeleton, skeleton, approximate=False
     )
-    for v, video in enumerate(data.videos):
+    for name, frames in _files(data, chosen):
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for f, frame in enumerate(video.frames):
-            if (v, f) not in chosen:
-                continue
-            image: dict[str, Any] = {"id": frame.image_id, "file_name": frame.file_name}
-            if 0 not in frame.size:
-                image |= {"height": frame.size[0], "width": frame.size[1]}
-            images.append(image)
+        for v, f in frames:
+            frame = data.videos[v].frames[f]
+            images.append(_image(data.videos[v], frame))
             for s in by_frame[v, f]:
-                annotations.append(_annotation(len(annotations), frame.image_id, samples[s], full[s]))
-        if images:
-            content = {"images": images, "annotations": annotations, "categories": [_category()]}
-            write_json(folder / f"{video.name}.json", content)
+                annotation = _prediction(len(annotations), frame.image_id, samples[s], full[s])
+                if not posetrack:
+                    annotation["score"] = _pose_score(samples[s], full[s])
+                annotations.append(annotation)
+        content = {"images": images, "annotations": annotations, "categories": [_category(skeleton)]}
+        write_json(folder / f"{name}.json", content)
 
 
-def _annotation(number: int, image_id: int, sample: Sample, joints: np.ndarray) -> dict[str, Any]:
+def _image(video: Video, frame: Frame) -> dict[str, Any]:
+    image: dict[str, Any] = {"id": frame.image_id, "file_name": frame.file_name}
+    if 0 not in frame.size:
+        image |= {"height": frame.size[0], "width": frame.size[1]}
+    if len(video.frames) > 1:
+        image |= {"vid_id": video.name, "frame_id": frame.index}
+    return image
+
+
+def _truth(number: int, image_id: int, person: Person, order: list[int]) -> dict[str, Any]:
+    """An annotation in COCO's style: 0 not labelled, 1 hidden, 2 visible."""
+    triples = np.where(np.array(order)[:, None] >= 0, person.keypoints[order], 0.0)
+    triples[:, 2] *= 1 + person.visible[order]
+    entry: dict[str, Any] = {
+        "id": number,
+        "image_id": image_id,
+        "category_id": 1,
+        "track_id": person.track_id,
+        "iscrowd": int(person.is_crowd),
+        "num_keypoints": int((triples[:, 2] > 0).sum()),
+        "keypoints": [round(float(value), 3) for value in triples.reshape(-1)],
+    }
+    for key, box in (("bbox", person.box_xyxy), ("bbox_head", person.head_box_xyxy)):
+        if box is not None and box.any():
+            entry[key] = xyxy_to_xywh(box).tolist()
+    if isinstance(person.extra.get("area"), (int, float)):
+        entry["area"] = person.extra["area"]
+    return entry
+
+
+def _prediction(number: int, image_id: int, sample: Sample, joints: np.ndarray) -> dict[str, Any]:
     present = joints[:, 2] > 0
     triples = np.where(present[:, None], np.column_stack([joints[:, :2], np.ones(len(joints))]), 0.0)
     return {
@@ -191,11 +299,17 @@ def _annotation(number: int, image_id: int, sample: Sample, joints: np.ndarray) 
     }
 
 
-def _category() -> dict[str, Any]:
+def _pose_score(sample: Sample, joints: np.ndarray) -> float:
+    """What ranks a person in OKS AP: the mean of the joints whose heatmaps reach 0.2, box score included."""
+    sure = joints[:, 2] > 0.2 * sample.box_score
+    return float(joints[sure, 2].mean()) if sure.any() else 0.0
+
+
+def _category(skeleton: Skeleton) -> dict[str, Any]:
     return {
         "id": 1,
         "name": "person",
         "supercategory": "person",
-        "keypoints": list(POSETRACK18.joints),
-        "skeleton": [[a + 1, b + 1] for a, b in POSETRACK18.limbs],
+        "keypoints": list(skeleton.joints),
+        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
     }

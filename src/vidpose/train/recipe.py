@@ -62,7 +62,14 @@ class DataSection(_Section):
     """Boxes of the validation split: ``gt``, or a JSON file of detected ones. Training uses ground truth."""
     box_threshold: float = Field(default=0.2, ge=0, le=1)
     padding: float = Field(default=1.25, gt=0)
-    cache: Literal["none", "ram"] = "none"
+    cache: Literal["none", "ram", "pack"] = "none"
+    """``ram``: every frame decoded once, at the start; ``pack``: frames that ``vidpose data pack`` packed."""
+    pack: str | None = None
+    """Folder of the packed frames; unset: ``pack`` in the data set's folder."""
+    frame_size: int | None = Field(default=None, ge=16)
+    """Frames are reduced to this longer side before crops are cut: quicker, with fewer details."""
+    oks_nms: float | None = Field(default=None, gt=0, le=1)
+    """Of two predicted poses of a frame that are more alike (OKS), the weaker is left out of the scores."""
     augment: Literal["uniform", "gaussian", "none"] = "uniform"
     augment_strength: float = Field(default=1.0, ge=0, le=1)
     """Part of the full rotation, scale and half-body augmentation."""
@@ -101,6 +108,8 @@ class TrainSection(_Section):
     """Weights to start from (file or hub id): a single-frame model's backbone, and its head where it fits."""
     seed: int = Field(default=0, ge=0)
     num_workers: int = Field(default=2, ge=0)
+    group_frames: int = Field(default=0, ge=0)
+    """People of so many neighbouring frames follow each other, so that a frame is decoded for all; 0: no."""
     checkpoint_every_steps: int = Field(default=1000, ge=1)
     log_every_steps: int = Field(default=20, ge=1)
     tensorboard: bool = True
@@ -323,7 +332,7 @@ def _suggest(key: str) -> str:
 # What may differ between a run and its continuation without changing its numbers.
 _FREE_KEYS = {
     "train.num_workers", "train.checkpoint_every_steps", "train.log_every_steps", "train.tensorboard",
-    "train.max_steps", "train.epochs", "data.cache", "data.root", "data.val_root", "output",
+    "train.max_steps", "train.epochs", "data.cache", "data.pack", "data.root", "data.val_root", "output",
 }  # fmt: skip
 
 
@@ -335,6 +344,8 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     free = set(_FREE_KEYS)
     if new.get("train", {}).get("schedule") == "cosine":
         free -= {"train.epochs", "train.max_steps"}
+    if new.get("data", {}).get("frame_size") is not None:  # a pack holds reduced frames as JPEGs again
+        free -= {"data.cache"}
     keys = sorted(set(flat_old) | set(flat_new))
     return [key for key in keys if key not in free and flat_old.get(key) != flat_new.get(key)]
 

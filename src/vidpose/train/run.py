@@ -20,7 +20,8 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 from torch.utils.data import DataLoader, Dataset
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, worker_init
-from vidpose.data.readers import read_dataset
+from vidpose.data.dataset import PoseDataset
+from vidpose.data.readers import read_dataset, usable
 from vidpose.errors import InputError
 from vidpose.io.files import read_json, write_json, write_text
 from vidpose.models.factory import create_model, load_weights, model_entry, save_model
@@ -28,7 +29,7 @@ from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK15, Skeleton
 from vidpose.train import callbacks
 from vidpose.train.module import PoseModule
-from vidpose.train.predict import fork_where_possible
+from vidpose.train.predict import fork_where_possible, joint_order, model_joints
 from vidpose.train.recipe import Recipe, check_types, load_recipe, recipe_differences
 from vidpose.train.sampler import StepBatchSampler, steps_per_epoch
 from vidpose.train.validation import (
@@ -37,6 +38,7 @@ from vidpose.train.validation import (
     autocast_type,
     describe,
     evaluation_settings,
+    main_score,
     precision_name,
     validate,
 )
@@ -240,6 +242,7 @@ class _Parts:
 def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
     data = read_dataset(recipe.data.root, recipe.data.train_split, recipe.data.layout)
     model = build_model(recipe, quiet, data.skeleton)
+    data = _in_joints_of(model, data)
     samples = ground_truth_samples(data)
     if not samples:
         raise InputError(f"{data.root}: split {data.split!r} has no person with a labelled joint to train on")
@@ -255,16 +258,14 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         photometric=recipe.data.photometric,
         seed=recipe.train.seed,
         cache=recipe.data.cache,
+        frame_size=recipe.data.frame_size,
+        pack=recipe.data.pack,
         quiet=quiet,
     )
     scorer = SplitScorer(recipe, model, Path(recipe.output) / "validation", quiet=quiet)
 
     def score(module: Any) -> dict[str, float]:
-        scores = scorer(module.model, module.device, autocast_type(recipe))
-        columns = {
-            name: value for name, value in scores["ap"].items() if name[:1].isupper() and name != "Mean"
-        }
-        return {"mAP": float(scores["ap"]["Mean"]), **{k: float(v) for k, v in columns.items()}}
+        return main_score(scorer(module.model, module.device, autocast_type(recipe)))
 
     def make_module(per_epoch: int, total: int) -> lightning.LightningModule:
         if recipe.train.channels_last:
@@ -272,6 +273,23 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         return PoseModule(model, recipe.train, steps_per_epoch=per_epoch, total_steps=total)
 
     return _Parts(dataset, collate_clips, make_module, score)
+
+
+def _in_joints_of(model: PoseModel, data: PoseDataset) -> PoseDataset:
+    """The data with the model's joints alone, in its order; all of them must be labelled."""
+    own = model_joints(model)
+    if own is None:
+        joint_order(model, data.skeleton)
+        return data
+    if own.joints == data.skeleton.joints:
+        return data
+    missing = [joint for joint in own.joints if joint not in data.skeleton.index]
+    if missing:
+        raise InputError(
+            f"recipe: the model predicts the joints of {own.name}, the data are labelled in "
+            f"{data.skeleton.name}, without {', '.join(missing)}; leave model.skeleton out"
+        )
+    return usable(data, own)
 
 
 def _detector_parts(recipe: Recipe) -> _Parts:
@@ -308,6 +326,7 @@ class TrainingData(lightning.LightningDataModule):
             stop=self.stop,
             rank=trainer.global_rank,
             world_size=trainer.world_size,
+            groups=_groups_of(self.dataset, options.group_frames),
         )
         return DataLoader(
             self.dataset,
@@ -318,6 +337,15 @@ class TrainingData(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **fork_where_possible(options.num_workers),
         )
+
+
+def _groups_of(dataset: Dataset, frames: int) -> Any:
+    """What :class:`StepBatchSampler` takes as ``groups``."""
+    if not frames:
+        return None
+    if not isinstance(dataset, ClipDataset):
+        raise InputError("train.group_frames is for pose models, whose clips share frames")
+    return dataset.groups(frames)
 
 
 def build_model(recipe: Recipe, quiet: bool = True, skeleton: Skeleton = POSETRACK15) -> PoseModel:
@@ -402,7 +430,8 @@ def _export(recipe: Recipe, module: Any, step: int, scores: dict[str, float]) ->
     # A published file tells how it was made, not what the folders of the machine are called.
     told = recipe.dump()
     told["output"] = Path(recipe.output).name
-    for section, key in (("data", "root"), ("data", "val_root"), ("data", "boxes"), ("train", "init_from")):
+    folders = [("data", key) for key in ("root", "val_root", "boxes", "pack")]
+    for section, key in (*folders, ("train", "init_from")):
         if told[section][key]:
             told[section][key] = Path(told[section][key]).name
     card = {

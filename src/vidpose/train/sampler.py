@@ -24,6 +24,8 @@ class StepBatchSampler(Sampler):
         batch_size: per process.
         start, stop: steps, counted over all epochs.
         rank, world_size: this process among those that train together.
+        groups: [length] numbers; samples of one number come one after the other, so that what they share is
+            loaded once. ``None``: every sample by itself.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class StepBatchSampler(Sampler):
         stop: int,
         rank: int = 0,
         world_size: int = 1,
+        groups: np.ndarray | None = None,
     ) -> None:
+        self.groups = groups
         self.length = length
         self.batch_size = batch_size
         self.seed = seed
@@ -60,7 +64,11 @@ class StepBatchSampler(Sampler):
 
     def permutation(self, epoch: int) -> np.ndarray:
         """[length] order of the samples in an epoch."""
-        order = np.random.default_rng(np.random.SeedSequence((self.seed, epoch))).permutation(self.length)
+        rng = np.random.default_rng(np.random.SeedSequence((self.seed, epoch)))
+        order = rng.permutation(self.length)
+        if self.groups is not None:  # the groups in random order, and each one's samples in random order
+            place = rng.permutation(int(self.groups.max()) + 1)[self.groups]
+            order = order[np.argsort(place[order], kind="stable")]
         # Fewer samples than one step of all processes takes: repeated, so that every process has a batch.
         wanted = self.batch_size * self.world_size
         return np.resize(order, wanted) if self.world_size > 1 and len(order) < wanted else order

@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from vidpose.data.clips import ClipDataset, detected_samples, ground_truth_samples
+from vidpose.data.boxes import suppress_poses
+from vidpose.data.clips import ClipDataset, Sample, detected_samples, ground_truth_samples
 from vidpose.data.dataset import PoseDataset
-from vidpose.data.readers import read_dataset
+from vidpose.data.layouts import find_layout
+from vidpose.data.readers import read_whole, usable
 from vidpose.device import native_bfloat16
 from vidpose.errors import InputError
+from vidpose.io.boxes import boxes_maker
 from vidpose.models.factory import create_model, describe_checkpoint, load_model, load_weights
 from vidpose.models.video_model import PoseModel
-from vidpose.train.predict import choose_frames, predict_samples, write_predictions, write_truth
+from vidpose.train.predict import choose_frames, joint_order, predict_samples, write_predictions, write_truth
 from vidpose.train.recipe import Recipe, load_recipe
 
 
@@ -31,7 +34,7 @@ class ValidationResult:
     """What :func:`vidpose.evaluate` returned."""
     settings: dict[str, Any]
     predictions: str
-    """Folder of PoseTrack18 prediction files."""
+    """Folder of prediction files, PoseTrack18's or in COCO's style."""
     truth: str
     """Folder of the annotations that they were scored against."""
 
@@ -47,8 +50,14 @@ def describe(settings: dict[str, Any]) -> str:
 def evaluation_settings(recipe: Recipe) -> dict[str, Any]:
     """What every printed score must name."""
     boxes = recipe.data.boxes
-    settings: dict[str, Any] = {"boxes": "ground truth" if boxes == "gt" else boxes}
+    maker = boxes_maker(boxes) if boxes != "gt" else None
+    named = boxes if maker is None else f"{boxes} ({maker})"
+    settings: dict[str, Any] = {"boxes": "ground truth" if boxes == "gt" else named}
     settings["box_threshold"] = "none" if boxes == "gt" else recipe.data.box_threshold
+    if recipe.data.oks_nms is not None:
+        settings["oks_nms"] = recipe.data.oks_nms
+    if recipe.data.frame_size is not None:
+        settings["frame_size"] = recipe.data.frame_size
     settings |= {"decoder": recipe.test.decoder, "flip_test": "yes" if recipe.test.flip else "no"}
     settings["seed"] = recipe.train.seed
     if recipe.train.limit_val is not None or recipe.train.val_every_frames > 1:
@@ -75,15 +84,18 @@ class SplitScorer:
 
     Args:
         model: for sizes and the number of frames.
-        folder: gets ``truth/`` and ``predictions/``, PoseTrack18 files of the scored frames.
+        folder: gets ``truth/`` and ``predictions/``, files of the scored frames.
     """
 
     def __init__(self, recipe: Recipe, model: PoseModel, folder: Path, *, quiet: bool = True) -> None:
         data, options = recipe.data, recipe.train
         self.recipe, self.folder, self.quiet = recipe, folder, quiet
-        self.data: PoseDataset = read_dataset(
+        whole, layout = read_whole(
             data.val_root or data.root, data.val_split, data.layout if data.val_root is None else "auto"
         )
+        self.protocol = layout.protocol
+        self.data: PoseDataset = usable(whole, layout.skeleton)
+        joint_order(model, self.data.skeleton)
         self.chosen = choose_frames(self.data, videos=options.limit_val, every=options.val_every_frames)
         if data.boxes == "gt":
             samples = ground_truth_samples(self.data)
@@ -100,11 +112,13 @@ class SplitScorer:
             heatmap_size=model.heatmap_size,
             padding=data.padding,
             cache=data.cache,
+            frame_size=data.frame_size,
+            pack=data.pack if data.val_root is None else None,
             quiet=quiet,
         )
         if rank_zero_only.rank == 0:
             _empty(folder / "truth")
-            write_truth(self.data, self.chosen, folder / "truth")
+            write_truth(whole, self.chosen, folder / "truth", layout.skeleton)
 
     def __call__(
         self,
@@ -138,13 +152,33 @@ class SplitScorer:
             keypoints, scores = _gather(keypoints, scores, len(self.samples), world)
         if rank == 0:
             _empty(self.folder / "predictions")
-            write_predictions(
-                self.data, self.chosen, self.samples, keypoints, scores, self.folder / "predictions"
-            )
-            result[0] = evaluate(self.folder / "truth", self.folder / "predictions", protocol="posetrack")
+            samples, keypoints, scores = self._without_doubles(keypoints, scores)
+            write_predictions(self.data, self.chosen, samples, keypoints, scores, self.folder / "predictions")
+            result[0] = evaluate(self.folder / "truth", self.folder / "predictions", protocol=self.protocol)
         if world > 1:
             torch.distributed.broadcast_object_list(result, src=0)
         return result[0]
+
+    def _without_doubles(
+        self, keypoints: np.ndarray, scores: np.ndarray
+    ) -> tuple[list[Sample], np.ndarray, np.ndarray]:
+        """The poses that ``data.oks_nms`` leaves."""
+        threshold = self.recipe.data.oks_nms
+        if threshold is None:
+            return self.samples, keypoints, scores
+        places = [(sample.video, sample.frame) for sample in self.samples]
+        weights = np.array([sample.box_score for sample in self.samples])
+        kept = suppress_poses(places, keypoints, scores, weights, self.data.skeleton.sigmas, threshold)
+        return [self.samples[k] for k in kept], keypoints[kept], scores[kept]
+
+
+def main_score(scores: dict[str, Any]) -> dict[str, float]:
+    """``mAP``, the mean of the metric that the protocol's papers quote, and its columns or joints."""
+    values = scores[scores["summary"]["main"]]
+    columns = {name: float(value) for name, value in values.items() if name[:1].isupper() and name != "Mean"}
+    if not columns:
+        columns = {name: float(value) for name, value in values.items() if name != "Mean"}
+    return {"mAP": float(values["Mean"]), **columns}
 
 
 def _empty(folder: Path) -> None:
@@ -206,7 +240,12 @@ def _load(recipe: Recipe, weights: str | os.PathLike[str]) -> PoseModel:
     try:
         name = describe_checkpoint(weights)["config"]["name"]
     except (InputError, KeyError):
-        model = create_model(recipe.model.name, **recipe.model.arguments())
+        arguments = recipe.model.arguments()
+        if not {"skeleton", "num_joints"} & arguments.keys():
+            data = recipe.data
+            layout = find_layout(Path(data.val_root or data.root), "auto" if data.val_root else data.layout)
+            arguments["skeleton"] = layout.skeleton.name
+        model = create_model(recipe.model.name, **arguments)
         load_weights(model, weights)
         return model
     if name != recipe.model.name:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from vidpose.data.dataset import PoseDataset
 from vidpose.data.faults import Faults
-from vidpose.data.layouts import posetrack
+from vidpose.data.layouts import coco, hieve, jhmdb, lsp, posetrack
 from vidpose.errors import InputError
-from vidpose.skeletons import POSETRACK15, Skeleton
+from vidpose.skeletons import COCO17, HIEVE14, JHMDB15, LSP14, POSETRACK15, Skeleton
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,15 @@ class Layout:
 
 
 def _posetrack(name: str) -> Layout:
-    title = f"PoseTrack{name[-2:]}"
-    return Layout(name, title, "posetrack", POSETRACK15, posetrack.list_splits, posetrack.read)
+    title, protocol = f"PoseTrack{name[-2:]}", "posetrack21" if name == "posetrack21" else "posetrack"
+    return Layout(name, title, protocol, POSETRACK15, posetrack.list_splits, posetrack.read)
 
 
 LAYOUTS: dict[str, Layout] = {
+    "jhmdb": Layout("jhmdb", "JHMDB", "jhmdb", JHMDB15, jhmdb.list_splits, jhmdb.read),
+    "lsp": Layout("lsp", "Leeds Sports Pose", "lsp", LSP14, lsp.list_splits, lsp.read),
+    "coco": Layout("coco", "COCO keypoints", "coco", COCO17, coco.list_splits, coco.read),
+    "hieve": Layout("hieve", "HiEve", "hieve", HIEVE14, hieve.list_splits, hieve.read),
     # PoseTrack last: a folder of JSON files is all that marks it.
     **{name: _posetrack(name) for name in posetrack.NAMES},
 }

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from vidpose.data.faults import Faults, Key
+from vidpose.data.layouts.shared import side
 from vidpose.errors import InputError
 from vidpose.skeletons import POSETRACK17, POSETRACK18
 
 _SLOTS = [POSETRACK18.index[name] for name in POSETRACK17.joints]
+_JOINTS = range(len(_SLOTS))
 PLACE = "place"
 """Key under which a converted entry keeps its way into the original file."""
 
@@ -85,11 +87,13 @@ def _converted(rect: dict[str, Any]) -> dict[str, Any]:
     points = (_one(rect.get("annopoints")) or {}).get("point") or []
     for point in points:
         joint = _one(point["id"])
-        if joint not in range(len(_SLOTS)):
+        if joint not in _JOINTS:
             raise KeyError(f"joint id {joint!r} is not one of 0 to 14")
         seen = _one(point.get("is_visible"))
         slot = _SLOTS[int(joint)]
-        keypoints[3 * slot : 3 * slot + 3] = [_one(point["x"]), _one(point["y"]), 1 if seen is None else seen]
+        at = 3 * slot
+        keypoints[at], keypoints[at + 1] = _one(point["x"]), _one(point["y"])
+        keypoints[at + 2] = 1 if seen is None else seen
         if point.get("score"):
             scores[slot] = _one(point["score"])
     person: dict[str, Any] = {"keypoints": keypoints}
@@ -114,7 +118,8 @@ def _corners(rect: dict[str, Any]) -> list[Any] | None:
     if None in corners:
         return None
     x1, y1, x2, y2 = corners
-    return [min(x1, x2), min(y1, y2), abs(x2 - x1), abs(y2 - y1)]
+    left, right, top, bottom = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+    return [left, top, side(left, right), side(top, bottom)]
 
 
 def _one(value: Any) -> Any:

@@ -18,6 +18,7 @@ from vidpose.cli_options import (
     Precision,
     Quiet,
     Weights,
+    numbers,
     print_json,
     whole_numbers,
 )
@@ -211,17 +212,168 @@ def ablate(
 
 
 @app.command()
-def evaluate(
-    gt: Annotated[Path, typer.Argument(metavar="GT", help="JSON file or folder with the truth.")],
-    predictions: Annotated[Path, typer.Argument(metavar="PRED", help="JSON file or folder to score.")],
-    protocol: Annotated[str, typer.Option("--protocol", help="posetrack.")] = "posetrack",
+def reproduce(
+    paper: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="PAPER", help="tdmi, jmpose, stdpose, vremd or sdtc."),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[KEY=VALUE]...", help="The same as --set."),
+    ] = None,
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--data",
+            metavar="[NAME=]DIR",
+            help="A data set, or a folder of several; may be given again. NAME: posetrack17, 18 or 21. "
+            "Default: data.",
+        ),
+    ] = None,
+    rows: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--rows", help="Only these, with commas: ROW, TABLE/ROW or TABLE."),
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="Show the printed tables; run nothing.")] = False,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder of all runs and tables.")] = Path(
+        "runs/reproduce"
+    ),
+    init: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--init",
+            metavar="[BACKBONE=]FILE",
+            help="Single-frame weights to start from, as hrnet_w48=FILE; may be given again.",
+        ),
+    ] = None,
+    boxes: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--boxes",
+            metavar="[NAME=]FILE",
+            help="Detected boxes of a data set's validation split; default: ground truth.",
+        ),
+    ] = None,
+    settings: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--set", metavar="KEY=VALUE", help="A value in place of the recipes', for every row."),
+    ] = None,
+    seeds: Annotated[str, typer.Option("--seeds", help="Seeds of every row, as 0,1,2.")] = "0",
+    jobs: Annotated[int, typer.Option("--jobs", help="Runs at the same time, one thread each.")] = 1,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; run nothing.")] = False,
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Scores prediction files against the truth by the official protocol."""
+    """Trains the rows of a paper's tables and prints the paper's scores beside ours."""
+    from vidpose.train.published import all_papers, find_paper, format_published
+
+    if show:
+        papers = [find_paper(paper)] if paper else list(all_papers().values())
+        if as_json:
+            print_json([entry.model_dump() for entry in papers])
+        else:
+            print(format_published(papers))
+        return
+    if paper is None:
+        known = ", ".join(all_papers())
+        raise InputError(f"reproduce needs a PAPER: {known}; `vidpose reproduce --list` shows their tables")
+    from vidpose.train.reproduce import reproduce as run
+
+    def tell(plan: str) -> None:
+        if not as_json and (dry_run or not quiet):
+            print(plan, file=sys.stdout if dry_run else sys.stderr, flush=True)
+
+    result = run(
+        paper,
+        data,
+        output,
+        [*(settings or []), *(overrides or [])],
+        rows=rows.split(",") if rows else None,
+        seeds=whole_numbers("--seeds", seeds),
+        init=init or [],
+        boxes=boxes or [],
+        jobs=jobs,
+        dry_run=dry_run,
+        quiet=quiet,
+        tell=tell,
+    )
+    if as_json:
+        print_json(result.to_dict())
+    elif not dry_run:
+        print(result)
+
+
+@app.command()
+def evaluate(
+    gt: Annotated[Path, typer.Argument(metavar="GT", help="JSON file or folder with the truth.")],
+    predictions: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="PRED", help="JSON file or folder to score."),
+    ] = None,
+    protocol: Annotated[
+        str,
+        typer.Option(
+            "--protocol", help="posetrack, posetrack21, hieve, coco, pck, pckh, jhmdb, lsp or hota."
+        ),
+    ] = "posetrack",
+    by: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--by", help="Also by joint, video or difficulty; may be given several times."),
+    ] = None,
+    frames: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--frames", help="List of frames, text or JSON: only these are scored."),
+    ] = None,
+    images: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--images", help="Folder of the images, for the blur of people."),
+    ] = None,
+    make_challenging: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--make-challenging", help="Write a list of GT's hard frames; PRED may be left out."),
+    ] = None,
+    thresholds: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--thresholds", help="Of pck, pckh, jhmdb, lsp, hieve: numbers as 0.2,0.1."),
+    ] = None,
+    normalizer: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--normalizer", help="Unit of pck and lsp: head, torso or box."),
+    ] = None,
+    similarity: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--similarity", help="Of hota: box, oks or pckh."),
+    ] = None,
+    frame_weights: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--frame-weights", help="Of hieve: JSON of frame names and weights."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Scores prediction files against the truth by the protocols of the field."""
     from vidpose.evaluate import evaluate as run
+    from vidpose.evaluate import make_challenging as list_hard_frames
     from vidpose.evaluate.table import format_table
 
-    scores = run(gt, predictions, protocol=protocol)
+    if make_challenging is not None:
+        count = list_hard_frames(gt, make_challenging, images=images)
+        print(f"{make_challenging}: {count:,} challenging frames", file=sys.stderr if as_json else sys.stdout)
+        if predictions is None:
+            return
+    if predictions is None:
+        raise InputError("evaluate needs GT and PRED; without PRED only --make-challenging FILE can be made")
+    scores = run(
+        gt,
+        predictions,
+        protocol,
+        by=by or (),
+        frames=frames,
+        images=images,
+        thresholds=numbers("--thresholds", thresholds) if thresholds is not None else None,
+        normalizer=normalizer,
+        similarity=similarity,
+        frame_weights=frame_weights,
+    )
     if as_json:
         print_json(scores)
     else:

@@ -15,7 +15,7 @@ from tiny_posetrack import make_posetrack
 from vidpose.cli import main
 from vidpose.errors import InputError
 from vidpose.models.factory import create_model, model_entry, model_switches
-from vidpose.train import ablation
+from vidpose.train import runs
 from vidpose.train.ablation import Planner, ablate, row_recipe
 from vidpose.train.ablation_tables import AblationResult, all_tables, compare_rows, find_table, format_report
 from vidpose.train.recipe import Recipe, check_types, load_recipe
@@ -333,7 +333,7 @@ def test_a_killed_run_continues_in_the_middle_and_a_finished_one_is_shared(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ablation, "PROGRAM", (sys.executable, "-c", TRAIN_AND_DIE))
+    monkeypatch.setattr(runs, "PROGRAM", (sys.executable, "-c", TRAIN_AND_DIE))
     with pytest.raises(RuntimeError, match="no_rdm seed 0 ended with status -9"):
         ablate("tdmi_small", "tdmi-rdm", tmp_path, options, rows=["no_rdm"], jobs=2, quiet=True)
     torn = tmp_path / "tdmi-rdm" / "no_rdm" / "seed0"
@@ -379,7 +379,7 @@ def test_processes_have_one_thread_and_their_last_line_is_told(
     options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import os, sys; print('x\\nvidpose:', os.environ['OMP_NUM_THREADS'], sys.argv[3:]); sys.exit(2)"
-    monkeypatch.setattr(ablation, "PROGRAM", (sys.executable, "-c", code))
+    monkeypatch.setattr(runs, "PROGRAM", (sys.executable, "-c", code))
     with pytest.raises(InputError, match=r"^4 of 4 runs failed: .*tdmi seed 1: 1 \['--quiet'\]"):
         ablate(
             "tdmi_small", "tdmi-rdm", tmp_path, options, rows=["no_rdm", "tdmi"], seeds=[0, 1], jobs=2,

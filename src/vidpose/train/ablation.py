@@ -2,97 +2,35 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from vidpose.errors import InputError
-from vidpose.io.files import check_writable, read_json, write_json, write_text
+from vidpose.io.files import check_writable, write_json, write_text
 from vidpose.models.factory import model_entry, model_switches
-from vidpose.progress import format_seconds
 from vidpose.train.ablation_tables import AblationResult, Row, Table, compare_rows, find_table
 from vidpose.train.recipe import ModelSection, Recipe, load_recipe
+from vidpose.train.runs import (
+    Run,
+    RunProgress,
+    as_begun,
+    check_runs,
+    run_identity,
+    run_score,
+    stored_recipe,
+    switch_defaults,
+    train_all,
+    validations,
+)
 from vidpose.train.validation import evaluation_settings
 
-PROGRAM = (sys.executable, "-m", "vidpose.cli")
 SINGLE_FRAME_SWITCHES = {"head", "head_width"}
 """What a recipe says of the single-frame model under a method: a row of another model keeps these."""
 PATCH = 16  # a scaled input is rounded down to a multiple of it
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run: what it is called, its recipe, and where it is (another table's folder, maybe)."""
-
-    row: str
-    seed: int
-    recipe: Recipe
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.recipe.output)
-
-    @property
-    def finished(self) -> bool:
-        return (self.folder / "result.json").is_file()
-
-    @property
-    def begun(self) -> bool:
-        return (self.folder / "recipe.yaml").is_file() or (self.folder / "last.ckpt").is_file()
-
-
-# What may differ between two runs that count as the same one: none of it changes a score.
-_FREE_KEYS = {
-    "train.num_workers", "train.checkpoint_every_steps", "train.log_every_steps", "train.tensorboard",
-    "data.cache",
-}  # fmt: skip
-
-
-def run_settings(recipe: Recipe) -> dict[str, Any]:
-    """All that a run's score depends on, by dotted keys, with the model's defaults filled in.
-
-    Two runs are the same one where this is equal, however their recipes were written.
-    """
-    content = recipe.dump()
-    given = {key: value for key, value in content["model"].items() if value is not None}
-    entry = model_entry(recipe.model.name)
-    content["model"] = {
-        "backbone": entry.backbone,
-        "num_frames": entry.num_frames,
-        "input_size": list(entry.input_size),
-        "freeze_backbone": not recipe.train.train_backbone,
-        **_switch_defaults(recipe.model.name),
-        **given,
-    }
-    sections = ("model", "data", "train", "test")
-    flat = {f"{name}.{key}": value for name in sections for key, value in content[name].items()}
-    return {key: value for key, value in sorted(flat.items()) if key not in _FREE_KEYS}
-
-
-def _switch_defaults(name: str) -> dict[str, Any]:
-    defaults: dict[str, Any] = {}
-    classes: Any = model_entry(name).load().__mro__
-    for cls in reversed(classes):
-        for parameter in inspect.signature(cls.__init__).parameters.values():
-            if parameter.default is not inspect.Parameter.empty:
-                defaults[parameter.name] = parameter.default
-    return {switch: defaults[switch] for switch in model_switches(name) if switch in defaults}
-
-
-def _identity(recipe: Recipe) -> str:
-    return json.dumps(run_settings(recipe), sort_keys=True)
 
 
 def row_recipe(base: Recipe, row: Row, seed: int, output: Path) -> Recipe:
@@ -133,9 +71,9 @@ class Planner:
         self.seeds: set[int] = set()
         """Of every run in the folder."""
         for file in sorted(output.glob("*/*/seed*/recipe.yaml")):
-            stored = _stored(file.parent)
+            stored = stored_recipe(file.parent)
             if stored is not None:
-                self.known.setdefault(_identity(stored), (file.parent, stored.model))
+                self.known.setdefault(run_identity(stored), (file.parent, stored.model))
                 self.seeds.add(stored.train.seed)
 
     def run(self, name: str, seed: int) -> Run:
@@ -148,17 +86,9 @@ class Planner:
         recipe = row_recipe(self.base, self.table.rows[name], seed, own)
         folder, spelt = own, recipe.model
         if (own / "recipe.yaml").is_file():
-            stored = _stored(own)
-            old, new = run_settings(stored) if stored else {}, run_settings(recipe)
-            changed = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-            if stored is None or changed:
-                raise InputError(
-                    f"{own}: was run with other settings, {', '.join(changed[:5])} differ: undo that, give "
-                    "another folder with -o, or delete this one"
-                )
-            spelt = stored.model
+            spelt = as_begun(own, recipe).model
         else:
-            folder, spelt = self.known.setdefault(_identity(recipe), (own, recipe.model))
+            folder, spelt = self.known.setdefault(run_identity(recipe), (own, recipe.model))
         # A run continues only with the model as it was written when it began.
         return Run(name, seed, recipe.model_copy(update={"output": str(folder), "model": spelt}))
 
@@ -174,14 +104,6 @@ class Planner:
                 if run.finished:
                     found.setdefault(name, {})[seed] = run
         return found
-
-
-def _stored(folder: Path) -> Recipe | None:
-    """The recipe of a run on disk; None where there is none that this version reads."""
-    try:
-        return load_recipe(folder / "recipe.yaml")
-    except InputError:
-        return None
 
 
 def _chosen_rows(table: Table, names: Sequence[str] | None) -> list[str]:
@@ -203,7 +125,7 @@ def _check_recipe(table: Table, base: Recipe, source: str) -> None:
         raise InputError(
             f"{table.name} is a table of {table.model}, the recipe {source} trains {base.model.name}"
         )
-    given, defaults = base.model.model_extra or {}, _switch_defaults(table.model)
+    given, defaults = base.model.model_extra or {}, switch_defaults(table.model)
     unknown = [switch for switch in given if switch not in model_switches(table.model)]
     if unknown:
         raise InputError(f"{source}: {table.model} has no switch {unknown[0]}")
@@ -253,11 +175,7 @@ def ablate(
     base = load_recipe(recipe, list(overrides))
     _check_recipe(wanted, base, source)
     names = _chosen_rows(wanted, rows)
-    seeds = list(dict.fromkeys([base.train.seed] if seeds is None else seeds))
-    if not seeds or min(seeds) < 0:
-        raise InputError(f"seeds are {seeds}: give at least one, none below 0")
-    if jobs < 1:
-        raise InputError(f"jobs is {jobs}: it must be at least 1")
+    seeds = check_runs([base.train.seed] if seeds is None else seeds, jobs)
     folder = Path(output)
     check_writable(folder)
     planner = Planner(wanted, base, folder)
@@ -272,8 +190,8 @@ def ablate(
 
     result = write()
     failures: list[str] = []
-    shown = _Progress(wanted.name, runs, jobs, quiet)
-    with closing(_train_all(runs, jobs)) as ended:
+    shown = RunProgress(wanted.name, runs, quiet)
+    with closing(train_all(runs, jobs)) as ended:
         for run, problem in ended:
             shown(run, problem)
             if problem:
@@ -284,111 +202,11 @@ def ablate(
     return result
 
 
-def _train_all(runs: Sequence[Run], jobs: int) -> Generator[tuple[Run, str], None, None]:
-    """Each run when it is finished, with what went wrong ("" where nothing did)."""
-    waiting: dict[Path, Run] = {}
-    for run in runs:
-        if run.finished or run.folder in waiting:
-            continue  # trained, or about to be, as another row
-        waiting[run.folder] = run
-    if jobs == 1 and all(run.recipe.train.devices == 1 for run in runs):
-        for run in waiting.values():
-            yield run, _attempt(_train_here, run)
-        return
-    processes = _Processes(threads=1 if jobs > 1 else None)
-    pool = ThreadPoolExecutor(jobs)
-    futures = {pool.submit(_attempt, processes.train, run): run for run in waiting.values()}
-    try:
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-        processes.stop()
-        pool.shutdown(wait=True)
-
-
-def _attempt(train: Callable[[Run], None], run: Run) -> str:
-    """A row that cannot be trained does not keep the others from being trained."""
-    try:
-        train(run)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
-def _train_here(run: Run) -> None:
-    from vidpose.train.run import train
-
-    train(run.recipe, resume=run.begun, quiet=True)
-
-
-class _Processes:
-    """Runs as processes of their own: ``vidpose train``, with a log beside the run's folder."""
-
-    def __init__(self, threads: int | None) -> None:
-        self.environment = {**os.environ, **({"OMP_NUM_THREADS": str(threads)} if threads else {})}
-        self.running: list[subprocess.Popen[bytes]] = []
-        self.stopped = False
-
-    def train(self, run: Run) -> None:
-        file = run.folder.with_name(f"{run.folder.name}.yaml")
-        log = run.folder.with_name(f"{run.folder.name}.log")
-        write_text(file, yaml.safe_dump(run.recipe.dump(), sort_keys=False))
-        command = [*PROGRAM, "train", str(file), "--quiet"]
-        with open(log, "wb") as out:
-            process = subprocess.Popen(
-                [*command, *(["--resume"] if run.begun else [])], stdout=out, stderr=out, env=self.environment
-            )
-            self.running.append(process)
-            if self.stopped:
-                process.terminate()
-            status = process.wait()
-        self.running.remove(process)
-        if status:
-            said = log.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-            if status == 2:
-                raise InputError(said.removeprefix("vidpose: "))
-            raise RuntimeError(f"{run.row} seed {run.seed} ended with status {status}: {said} (see {log})")
-
-    def stop(self) -> None:
-        self.stopped = True
-        for process in list(self.running):
-            process.terminate()
-
-
-class _Progress:
-    """One line per run on standard error."""
-
-    def __init__(self, table: str, runs: Sequence[Run], jobs: int, quiet: bool) -> None:
-        self.table, self.jobs, self.quiet = table, jobs, quiet
-        self.total = len({run.folder for run in runs if not run.finished})
-        self.done, self.began = 0, time.monotonic()
-        for run in runs:
-            if run.finished:
-                self._print(run, f"mAP {_score(run):.2f}, there already in {run.folder}")
-
-    def __call__(self, run: Run, problem: str) -> None:
-        self.done += 1
-        took = time.monotonic() - self.began
-        left = took / self.done * (self.total - self.done)
-        of = f"run {self.done} of {self.total}, {format_seconds(took)} so far, {format_seconds(left)} left"
-        self._print(run, f"failed: {problem} ({of})" if problem else f"mAP {_score(run):.2f} ({of})")
-
-    def _print(self, run: Run, text: str) -> None:
-        if not self.quiet:
-            print(f"{self.table}: {run.row}, seed {run.seed}: {text}", file=sys.stderr, flush=True)
-
-
-def _score(run: Run) -> float:
-    value = read_json(run.folder / "result.json").get("best")
-    return math.nan if value is None else float(value)
-
-
 def _result(planner: Planner, source: str, overrides: list[str], seeds: Sequence[int]) -> AblationResult:
     table, base = planner.table, planner.base
     found = planner.scores(seeds)
     scores = {
-        name: {seed: _score(run) for seed, run in by_seed.items() if not math.isnan(_score(run))}
+        name: {seed: run_score(run) for seed, run in by_seed.items() if not math.isnan(run_score(run))}
         for name, by_seed in found.items()
     }
     rows = compare_rows(table, scores)
@@ -397,10 +215,7 @@ def _result(planner: Planner, source: str, overrides: list[str], seeds: Sequence
     settings = evaluation_settings(base)
     settings.pop("seed")
     settings["seeds"] = sorted({seed for by_seed in scores.values() for seed in by_seed} | set(seeds))
-    times = math.ceil(base.train.epochs / base.train.val_every_epochs)
-    settings["score"] = (
-        "of the last step" if times == 1 else f"the best of up to {times} validations of a run"
-    )
+    settings["score"] = validations(base)
     settings["data"] = f"{Path(base.data.val_root or base.data.root).name}, split {base.data.val_split}"
     return AblationResult(
         table=table.name,

@@ -145,7 +145,7 @@ def test_missing_folders_say_where_was_looked(tmp_path: Path) -> None:
     make_posetrack(tmp_path, splits=("val",), videos=1, frames=1)
     with pytest.raises(InputError, match="looked in posetrack_data/annotations/train"):
         read_dataset(tmp_path, "train")
-    with pytest.raises(InputError, match="layout '19' is unknown; known: auto, jhmdb, .*posetrack18"):
+    with pytest.raises(InputError, match=r"layout .19. is unknown; known: auto, jhmdb, .*posetrack18"):
         read_dataset(tmp_path, "train", "19")
 
 

@@ -35,6 +35,15 @@ def test_the_average_is_that_of_the_three_levels_and_they_fall() -> None:
     assert any("not published" in note for note in scores["summary"]["notes"])
 
 
+def test_a_joint_that_nobody_is_annotated_with_is_undefined() -> None:
+    gt, found = one_person(100, 100, 0)
+    for side in (gt, found):
+        for person in side["annotations"]:
+            person["keypoints"][-3:] = [0, 0, 0]
+    scores = evaluate(gt, found, "hieve")
+    assert np.isnan(scores["ap"]["left_ankle"]) and scores["ap"]["Mean"] == 100
+
+
 def one_person(nose: float, head: float, shift: float) -> tuple[dict[str, Any], dict[str, Any]]:
     keypoints = np.column_stack([np.arange(14) * 50.0 + 100, np.full(14, 300.0), np.ones(14)])
     keypoints[0, :2], keypoints[1, :2] = (nose, 100), (nose, 100 + head)

@@ -49,14 +49,14 @@ def score_hieve(
     *,
     weights: np.ndarray | None = None,
     thresholds: tuple[float, ...] | None = None,
-    part: bool = False,
 ) -> dict[str, Any]:
     """``ap`` (the mean over levels), ``ap50``, ``ap75``, ``ap90``; with weights ``w_ap`` and so on.
+
+    A joint that nobody is annotated with is undefined.
 
     Args:
         weights: [F] of the frames; hits, predictions and annotated joints of a frame count so often.
         thresholds: three reaches in head sizes in place of those of ``LEVELS``.
-        part: the frames hold some of the people: a joint that nobody of them has is undefined.
     """
     if thresholds is not None and len(thresholds) != len(LEVELS):
         raise InputError(f"hieve has three thresholds (AP@50, 75, 90), {len(thresholds)} were given")
@@ -69,7 +69,7 @@ def score_hieve(
         levels: list[np.ndarray] = []
         for reach in thresholds or LEVELS.values():
             (labels,), _, _ = match(truth, found, (reach,))
-            levels.append(average_precision(truth.present, found, labels, weights=pair, part=part)[0])
+            levels.append(average_precision(truth.present, found, labels, weights=pair, part=True)[0])
         named = {f"{prefix}ap": np.mean(levels, axis=0)}
         named |= {f"{prefix}ap{level}": values for level, values in zip(LEVELS, levels, strict=True)}
         for metric, values in named.items():

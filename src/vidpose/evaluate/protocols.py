@@ -102,7 +102,7 @@ def _hieve() -> Protocol:
         return score_hieve(frames, weights=weights, thresholds=options.thresholds)
 
     def part(frames: Frames, options: Options) -> dict[str, Any]:
-        return score_hieve(frames, thresholds=options.thresholds, part=True)
+        return score_hieve(frames, thresholds=options.thresholds)
 
     return Protocol(load_hieve, score, part, _head_owners, ("thresholds", "frame_weights"))
 

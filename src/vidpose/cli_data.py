@@ -190,7 +190,9 @@ def convert(
     to: Annotated[
         str,
         typer.Option(
-            "--to", help="posetrack17, posetrack18, posetrack21, coco, cvat, labelstudio, mot or csv."
+            "--to",
+            help="posetrack17, posetrack18, posetrack21, coco, cvat, labelstudio, mot or csv; "
+            "hieve: a zip of predictions for its test server.",
         ),
     ],
     source_format: Annotated[str, typer.Option("--from", help="auto, or the source's format.")] = "auto",

@@ -15,9 +15,24 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidpose.data.dataset import Frame, PoseDataset, Video
-from vidpose.data.layouts import csv_table, mot, write_cvat, write_label_studio, write_posetrack
+from vidpose.data.layouts import (
+    csv_table,
+    mot,
+    write_cvat,
+    write_hieve,
+    write_label_studio,
+    write_posetrack,
+)
 from vidpose.data.layouts.disk import image_size
-from vidpose.data.layouts.fields import HOLDS, NATIVE, Ledger, restrict, target_skeleton, with_joints
+from vidpose.data.layouts.fields import (
+    EXPORTS,
+    HOLDS,
+    NATIVE,
+    Ledger,
+    restrict,
+    target_skeleton,
+    with_joints,
+)
 from vidpose.data.layouts.recognise import read_labels
 from vidpose.data.layouts.write_coco import coco_document
 from vidpose.errors import InputError
@@ -25,10 +40,10 @@ from vidpose.io.files import atomic_path, check_writable
 from vidpose.progress import track
 from vidpose.skeletons import SKELETONS
 
-FORMATS = tuple(HOLDS)
-"""What can be written."""
+FORMATS = tuple(name for name in HOLDS if name not in EXPORTS)
+"""What can be written and read again."""
 IMAGES = ("keep", "copy", "link")
-_SUFFIXES = {"cvat": ".xml", "mot": ".txt", "csv": ".csv"}
+_SUFFIXES = {"cvat": ".xml", "mot": ".txt", "csv": ".csv", "hieve": ".zip"}
 _BY_VIDEO = ("posetrack17", "posetrack18", "posetrack21", "cvat", "mot")
 _NEED_SIZE = ("cvat", "labelstudio", "mot")
 Files = Iterator[tuple[str, Callable[[Path], None]]]
@@ -87,7 +102,7 @@ def convert(
     Args:
         source: a data set's folder, or one file of labels or of estimated poses.
         out: a new or empty folder; with a suffix (``.json``, ``.xml``, ``.csv``, ``.txt``) one file.
-        to: one of :data:`FORMATS`.
+        to: one of :data:`FORMATS`, or ``hieve``: predictions for that data set's test server.
         source_format: ``auto``, or a name of :func:`vidpose.data.layouts.recognise.formats`.
         split: of a folder: this one only; of a file: the split's name.
         images: ``keep``: the labels name the images where they are; ``copy`` or ``link``: images are put into
@@ -151,8 +166,10 @@ def write_labels(
 
 
 def _check_options(out: Path, to: str, images: str, joints: str | None) -> None:
-    if to not in FORMATS:
-        raise InputError(f"--to {to!r} is unknown; known: {', '.join(FORMATS)}")
+    if to not in HOLDS:
+        raise InputError(f"--to {to!r} is unknown; known: {', '.join(HOLDS)}")
+    if to in EXPORTS and not out.suffix:
+        raise InputError(f"{out}: {to} is a file for its test server; name one that ends in {_SUFFIXES[to]}")
     if images not in IMAGES:
         raise InputError(f"--images {images!r} is unknown; known: {', '.join(IMAGES)}")
     if joints is not None and joints not in SKELETONS:
@@ -321,6 +338,10 @@ def _write_file(splits: list[PoseDataset], out: Path, to: str) -> None:
     videos = sum(len(data.videos) for data in splits)
     if len(splits) > 1:
         raise InputError(f"{out}: there are {len(splits)} splits; choose one with --split, or name a folder")
+    if to == "hieve":
+        with atomic_path(out) as temporary:
+            write_hieve.write_submission(splits[0], temporary)
+        return
     if to in _BY_VIDEO and videos != 1:
         raise InputError(f"{out}: a file of {to} is one video, here are {videos}; name a folder")
     files = [(path, write) for path, write in _contents(splits[0], to) if not path.endswith(".ini")]

@@ -13,7 +13,15 @@ from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.layouts.mot import is_scored
 from vidpose.data.layouts.shared import made_box
 from vidpose.data.layouts.write_posetrack import PLACEHOLDERS, derived_image_fields
-from vidpose.skeletons import COCO17, POSETRACK15, POSETRACK17, POSETRACK18, Skeleton, convert_keypoints
+from vidpose.skeletons import (
+    COCO17,
+    HIEVE14,
+    POSETRACK15,
+    POSETRACK17,
+    POSETRACK18,
+    Skeleton,
+    convert_keypoints,
+)
 
 _ALWAYS = frozenset({"box", "track_id", "score"})
 _POSES = _ALWAYS | {
@@ -30,14 +38,18 @@ HOLDS: dict[str, frozenset[str]] = {
     "labelstudio": _MOST,
     "mot": _ALWAYS | {"size", "is_crowd", "fps"},
     "csv": _MOST | {"fps"},
+    "hieve": _ALWAYS | {"file_name", "keypoints", "visible", "joint_scores"},
 }
 """Format -> fields that it reads and writes. ``extra``: whatever else images and annotations have."""
+EXPORTS = ("hieve",)
+"""Formats of predictions, written for a test server."""
 
 NATIVE: dict[str, Skeleton] = {
     "posetrack17": POSETRACK17,
     "posetrack18": POSETRACK18,
     "posetrack21": POSETRACK18,
     "coco": COCO17,
+    "hieve": HIEVE14,
 }
 """Joints of the formats that have a set of their own; the others take any."""
 
@@ -181,7 +193,7 @@ def _person(person: Person, target: str, scored: bool, ledger: Ledger) -> Person
     if "keypoints" not in holds:
         lost["joints"] += int(labelled.sum())
         out.keypoints[:], out.visible[:], out.joint_scores = 0, False, None
-    if target in NATIVE and target != "coco":
+    if target in NATIVE and target not in ("coco", *EXPORTS):
         _without_placeholders(out, target, ledger)
     if "head_box" not in holds and person.head_box_xyxy is not None:
         lost[_NAMES["head_box"]] += 1

@@ -82,16 +82,34 @@ def check(
 @app.command()
 def info(
     root: Annotated[Path, typer.Argument(metavar="DIR", help="A data set's folder.")],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="A report to look at: .html or .png."),
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option("--split", help="Only this split; may be repeated.")
+    ] = None,
+    layout: Annotated[str, typer.Option("--layout", help="auto, or the layout's name.")] = "auto",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Counts a data set's videos, frames, people and labelled joints."""
-    from vidpose.data.check import describe_dataset
+    """Counts a data set's videos, people and joints, and draws sizes, tracks, motion and sample frames."""
+    from vidpose.data.describe import describe_dataset
 
-    description = describe_dataset(root)
+    if output is None:
+        description = describe_dataset(root, layout, splits=split or (), quiet=quiet)
+    else:
+        from vidpose.view.dataset_report import SAMPLES, check_report_path, write_report
+
+        check_report_path(output)
+        description = describe_dataset(root, layout, splits=split or (), samples=SAMPLES, quiet=quiet)
+        write_report(description, output)
     if as_json:
-        print_json(description.to_dict())
+        print_json({**description.to_dict(), "report": str(output) if output is not None else None})
     else:
         print(description)
+        if output is not None:
+            print(f"report: {output}")
 
 
 @app.command()

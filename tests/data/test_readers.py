@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from tiny_posetrack import as_posetrack17, make_posetrack
 from vidpose.data.boxes import read_boxes
-from vidpose.data.check import check_dataset, describe_dataset
+from vidpose.data.check import check_dataset
+from vidpose.data.describe import describe_dataset
 from vidpose.data.readers import list_splits, read_dataset
 from vidpose.errors import InputError
 from vidpose.skeletons import POSETRACK15

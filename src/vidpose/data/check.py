@@ -1,4 +1,4 @@
-"""What is wrong with a data set, all at once, and what it holds; as text or plain values."""
+"""What is wrong with a data set, all at once, as text or plain values."""
 
 from __future__ import annotations
 
@@ -11,27 +11,15 @@ from typing import Any
 import numpy as np
 
 from vidpose.data.dataset import Frame, PoseDataset, Video
+from vidpose.data.describe import SplitCounts, count_content, counts_line
 from vidpose.data.faults import Faults, with_lines
 from vidpose.data.layouts import LAYOUTS, find_layout
 from vidpose.data.layouts.disk import image_size
-from vidpose.data.readers import list_splits, read_dataset, uncollected, usable
+from vidpose.data.readers import uncollected, usable
 from vidpose.errors import InputError
 from vidpose.geometry import box_area
 
 _SHOWN = 50
-
-
-@dataclass
-class SplitCounts:
-    """The content of one split."""
-
-    videos: int = 0
-    frames: int = 0
-    labeled_frames: int = 0
-    people: int = 0
-    tracks: int = 0
-    labeled_joints: int = 0
-    images_missing: int = 0
 
 
 @dataclass
@@ -51,7 +39,7 @@ class CheckReport:
 
     def __str__(self) -> str:
         lines = [f"{self.root}: {self.layout}"]
-        lines += [_line(name, counts) for name, counts in self.splits.items()]
+        lines += [counts_line(name, counts) for name, counts in self.splits.items()]
         lines += [f"note: {line}" for line in self.assumed]
         lines += self.problems[:_SHOWN]
         if len(self.problems) > _SHOWN:
@@ -60,44 +48,6 @@ class CheckReport:
         found = "nothing wrong" if not count else f"{count} problem{'s' if count > 1 else ''}"
         lines.append(f"{self.root}: {found}")
         return "\n".join(lines)
-
-
-@dataclass
-class DatasetDescription:
-    """What :func:`describe_dataset` counted."""
-
-    root: str
-    splits: dict[str, SplitCounts]
-    image_sizes: dict[str, dict[str, int]]
-    """split -> "HxW" -> videos."""
-    joints: dict[str, dict[str, int]]
-    """split -> joint -> how often labelled."""
-    box_heights: dict[str, list[float]]
-    """split -> 5th, 25th, 50th, 75th, 95th percentile in pixels."""
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-    def __str__(self) -> str:
-        lines = [self.root]
-        for name, counts in self.splits.items():
-            lines.append(_line(name, counts))
-            sizes = ", ".join(f"{size} ({count} videos)" for size, count in self.image_sizes[name].items())
-            lines.append(f"  image sizes: {sizes}")
-            if self.box_heights[name]:
-                heights = ", ".join(f"{height:.0f}" for height in self.box_heights[name])
-                lines.append(f"  box heights (5, 25, 50, 75, 95 %): {heights} px")
-            people = max(counts.people, 1)
-            shares = (f"{joint} {100 * n / people:.0f}" for joint, n in self.joints[name].items())
-            lines.append(f"  labelled joints, % of people: {', '.join(shares)}")
-        return "\n".join(lines)
-
-
-def _line(name: str, counts: SplitCounts) -> str:
-    return (
-        f"{name}: {counts.videos} videos, {counts.frames} frames ({counts.labeled_frames} labelled), "
-        f"{counts.people} people in {counts.tracks} tracks, {counts.labeled_joints} joints"
-    )
 
 
 def check_dataset(root: str | os.PathLike[str], layout: str = "auto") -> CheckReport:
@@ -127,7 +77,7 @@ def check_dataset(root: str | os.PathLike[str], layout: str = "auto") -> CheckRe
             report.layout = LAYOUTS[data.layout].title
         report.assumed += [line for line in faults.assumed if line not in report.assumed]
         report.problems += [str(fault) for fault in with_lines(faults.found)]
-        counts = _count(videos)
+        counts = count_content(videos)
         counts.images_missing = sum(not frame.path.is_file() for video in videos for frame in video.frames)
         report.problems += _image_faults(videos)
         names = Counter(video.name for video in videos if len(video.frames) > 1)
@@ -136,26 +86,6 @@ def check_dataset(root: str | os.PathLike[str], layout: str = "auto") -> CheckRe
             report.problems.append(f"{split}: no person is annotated")
         report.splits[split] = counts
     return report
-
-
-def describe_dataset(root: str | os.PathLike[str], layout: str = "auto") -> DatasetDescription:
-    """Counts of a data set; an :class:`InputError` at the first fault."""
-    folder = Path(root)
-    description = DatasetDescription(str(folder), {}, {}, {}, {})
-    for split in list_splits(folder, layout):
-        data = read_dataset(folder, split, layout)
-        people = [person for _, frame in data.frames() for person in frame.people]
-        joints = np.zeros(data.skeleton.num_joints, dtype=np.int64)
-        for person in people:
-            joints += person.keypoints[:, 2] > 0
-        sizes = Counter(f"{v.frames[0].size[0]}x{v.frames[0].size[1]}" for v in data.videos)
-        heights = [float(p.box_xyxy[3] - p.box_xyxy[1]) for p in people]
-        description.splits[split] = _count(data.videos)
-        description.image_sizes[split] = dict(sizes.most_common())
-        description.joints[split] = dict(zip(data.skeleton.joints, joints.tolist(), strict=True))
-        percentiles = np.percentile(heights, [5, 25, 50, 75, 95]).tolist() if heights else []
-        description.box_heights[split] = percentiles
-    return description
 
 
 def _person_remarks(data: PoseDataset, faults: Faults) -> None:
@@ -241,15 +171,3 @@ def _size_faults(source: Path, frames: list[Frame]) -> list[str]:
             told = f"{frame.size[1]}x{frame.size[0]}"
             faults.append(f"{frame.path}: is {size[1]}x{size[0]}, {source.name} says {told}")
     return faults
-
-
-def _count(videos: list[Video]) -> SplitCounts:
-    counts = SplitCounts(videos=len(videos))
-    for video in videos:
-        people = [person for frame in video.frames for person in frame.people]
-        counts.frames += len(video.frames)
-        counts.labeled_frames += sum(frame.is_labeled for frame in video.frames)
-        counts.people += len(people)
-        counts.tracks += len({person.track_id for person in people})
-        counts.labeled_joints += int(sum((person.keypoints[:, 2] > 0).sum() for person in people))
-    return counts

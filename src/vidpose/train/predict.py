@@ -18,6 +18,7 @@ from vidpose.data.clips import ClipDataset, Sample, collate_clips, prepare_clips
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.layouts.posetrack import NAMES as POSETRACK
 from vidpose.data.layouts.posetrack import read_document
+from vidpose.data.layouts.write_coco import category
 from vidpose.errors import InputError
 from vidpose.geometry import (
     apply_affine,
@@ -185,7 +186,7 @@ def write_truth(data: PoseDataset, chosen: set[tuple[int, int]], folder: Path, s
             images.append(_image(data.videos[v], frame))
             for person in frame.people:
                 annotations.append(_truth(len(annotations) + 1, frame.image_id, person, order))
-        content = {"images": images, "annotations": annotations, "categories": [_category(skeleton)]}
+        content = {"images": images, "annotations": annotations, "categories": [category(skeleton)]}
         write_json(folder / f"{name}.json", content)
 
 
@@ -202,7 +203,7 @@ def _write_posetrack_truth(data: PoseDataset, chosen: set[tuple[int, int]], fold
             "images": [image for image in content["images"] if image["id"] in kept],
             "annotations": [a for a in content.get("annotations", []) if a["image_id"] in kept],
         }
-        own.setdefault("categories", [_category(POSETRACK18)])
+        own.setdefault("categories", [category(POSETRACK18)])
         write_json(folder / f"{video.name}.json", own)
 
 
@@ -250,7 +251,7 @@ def write_predictions(
                 if not posetrack:
                     annotation["score"] = _pose_score(samples[s], full[s])
                 annotations.append(annotation)
-        content = {"images": images, "annotations": annotations, "categories": [_category(skeleton)]}
+        content = {"images": images, "annotations": annotations, "categories": [category(skeleton)]}
         write_json(folder / f"{name}.json", content)
 
 
@@ -303,13 +304,3 @@ def _pose_score(sample: Sample, joints: np.ndarray) -> float:
     """What ranks a person in OKS AP: the mean of the joints whose heatmaps reach 0.2, box score included."""
     sure = joints[:, 2] > 0.2 * sample.box_score
     return float(joints[sure, 2].mean()) if sure.any() else 0.0
-
-
-def _category(skeleton: Skeleton) -> dict[str, Any]:
-    return {
-        "id": 1,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.joints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
-    }

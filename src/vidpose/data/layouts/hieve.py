@@ -15,6 +15,7 @@ from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.faults import Faults, Place, parse_numbers
 from vidpose.data.layouts.disk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, numbered, walk
 from vidpose.data.layouts.people import lone_person
+from vidpose.data.layouts.posetrack17 import one
 from vidpose.errors import InputError
 from vidpose.io.files import read_json
 from vidpose.skeletons import HIEVE14
@@ -288,7 +289,7 @@ def _track_file(file: Path, faults: Faults) -> dict[int, Frame]:
     out: dict[int, Frame] = {}
     for f, entry in enumerate(frames):
         place = faults.at(file, "annolist", f)
-        name = _one(_get(_one(_get(entry, "image")), "name"))
+        name = one(_get(one(_get(entry, "image")), "name"))
         digits = re.search(r"(\d+)\.\w+$", name) if isinstance(name, str) else None
         if digits is None:
             place.error("image[0].name is missing or not a numbered image")
@@ -306,20 +307,20 @@ def _track_file(file: Path, faults: Faults) -> dict[int, Frame]:
 def _rect(entry: dict[str, Any], place: Place) -> Person | None:
     """One person of a track file."""
     points, flags = np.zeros((HIEVE14.num_joints, 2)), np.full(HIEVE14.num_joints, -1.0)
-    joints = _get(_one(entry.get("annopoints")), "point") or []
+    joints = _get(one(entry.get("annopoints")), "point") or []
     for point in joints if isinstance(joints, list) else [None]:
-        joint = _one(_get(point, "id"))
+        joint = one(_get(point, "id"))
         if point is None or type(joint) is not int or joint not in range(HIEVE14.num_joints):
             place.error(f"joint id {joint!r} is not one of 0 to 13")
             return None
-        numbers = place.attempt(parse_numbers, [_one(point.get("x")), _one(point.get("y"))], "a joint", 2)
+        numbers = place.attempt(parse_numbers, [one(point.get("x")), one(point.get("y"))], "a joint", 2)
         if numbers is None:
             return None
-        seen = _one(point.get("is_visible"))
+        seen = one(point.get("is_visible"))
         points[joint], flags[joint] = numbers, 1 if seen in (0, False) else 0
-    corners = [_one(entry.get(key)) for key in ("x1", "y1", "x2", "y2")]
+    corners = [one(entry.get(key)) for key in ("x1", "y1", "x2", "y2")]
     box = None if None in corners else place.attempt(_corners, corners)
-    track = _one(entry.get("track_id"))
+    track = one(entry.get("track_id"))
     if type(track) is not int:
         place.error("track_id is missing or not a whole number")
         return None
@@ -328,10 +329,3 @@ def _rect(entry: dict[str, Any], place: Place) -> Person | None:
 
 def _get(value: Any, key: str) -> Any:
     return value.get(key) if isinstance(value, dict) else None
-
-
-def _one(value: Any) -> Any:
-    """The value in a list of one; ``None`` for an empty list."""
-    if isinstance(value, list):
-        return value[0] if value else None
-    return value

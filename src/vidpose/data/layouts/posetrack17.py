@@ -60,13 +60,13 @@ def posetrack18_document(content: dict[str, Any], file: Path, faults: Faults) ->
 
 def _image(frame: Any) -> dict[str, Any]:
     try:
-        image: dict[str, Any] = {"file_name": _one(_one(frame["image"])["name"])}
-        labeled = _one(frame.get("is_labeled"))
+        image: dict[str, Any] = {"file_name": one(one(frame["image"])["name"])}
+        labeled = one(frame.get("is_labeled"))
         if labeled is not None:
             image["is_labeled"] = bool(labeled)
         regions = [region["point"] for region in frame.get("ignore_regions") or []]
         for axis in "xy":
-            image[f"ignore_regions_{axis}"] = [[_one(p[axis]) for p in points] for points in regions]
+            image[f"ignore_regions_{axis}"] = [[one(p[axis]) for p in points] for points in regions]
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(f"is not in PoseTrack17's layout: {error}") from None
     if not isinstance(image["file_name"], str):
@@ -84,29 +84,29 @@ def _person(rect: Any) -> dict[str, Any]:
 def _converted(rect: dict[str, Any]) -> dict[str, Any]:
     keypoints: list[Any] = [0] * (3 * POSETRACK18.num_joints)
     scores: list[Any] = [0] * POSETRACK18.num_joints
-    points = (_one(rect.get("annopoints")) or {}).get("point") or []
+    points = (one(rect.get("annopoints")) or {}).get("point") or []
     for point in points:
-        joint = _one(point["id"])
+        joint = one(point["id"])
         if joint not in _JOINTS:
             raise KeyError(f"joint id {joint!r} is not one of 0 to 14")
-        seen = _one(point.get("is_visible"))
+        seen = one(point.get("is_visible"))
         slot = _SLOTS[int(joint)]
         at = 3 * slot
-        keypoints[at], keypoints[at + 1] = _one(point["x"]), _one(point["y"])
+        keypoints[at], keypoints[at + 1] = one(point["x"]), one(point["y"])
         keypoints[at + 2] = 1 if seen is None else seen
         if point.get("score"):
-            scores[slot] = _one(point["score"])
+            scores[slot] = one(point["score"])
     person: dict[str, Any] = {"keypoints": keypoints}
     if any(scores):
         person["scores"] = scores
     for key in ("track_id", "score"):
-        value = _one(rect.get(key))
+        value = one(rect.get(key))
         if value is not None:
             person[key] = value
     head = _corners(rect)
     if head is not None:
         person["bbox_head"] = head
-    box = _corners(_one(rect.get("box")) or {})
+    box = _corners(one(rect.get("box")) or {})
     if box is not None:
         person["bbox"] = box
     return person
@@ -114,7 +114,7 @@ def _converted(rect: dict[str, Any]) -> dict[str, Any]:
 
 def _corners(rect: dict[str, Any]) -> list[Any] | None:
     """x, y, width, height of ``x1``, ``y1``, ``x2``, ``y2``; ``None`` where one is missing."""
-    corners = [_one(rect.get(key)) for key in ("x1", "y1", "x2", "y2")]
+    corners = [one(rect.get(key)) for key in ("x1", "y1", "x2", "y2")]
     if None in corners:
         return None
     x1, y1, x2, y2 = corners
@@ -122,7 +122,7 @@ def _corners(rect: dict[str, Any]) -> list[Any] | None:
     return [left, top, side(left, right), side(top, bottom)]
 
 
-def _one(value: Any) -> Any:
+def one(value: Any) -> Any:
     """The value in a list of one; ``None`` for an empty list."""
     if isinstance(value, list):
         return value[0] if value else None

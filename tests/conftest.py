@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,15 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests run side by side, one process per core: threads of their own would fight for the same cores, and on
 # two of them the whole run takes four times as long. Set before anything imports torch or OpenCV.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Every test begins with the same random numbers, whichever ran before it in its process."""
+    random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

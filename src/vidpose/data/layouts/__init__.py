@@ -61,4 +61,7 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
         if layout.list_splits(root):
             return layout
     what = "" if name == "auto" else f" of {LAYOUTS[name].title}"
-    raise InputError(f"{root}: no annotations{what} found; PoseTrack, for one, has annotations/SPLIT/*.json")
+    raise InputError(
+        f"{root}: no annotations{what} found; PoseTrack, for one, has annotations/SPLIT/*.json; "
+        "labels of CVAT, Label Studio, MOT or CSV become a data set by `vidpose data convert`"
+    )

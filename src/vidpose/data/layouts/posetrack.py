@@ -110,7 +110,8 @@ def read_content(content: Any, file: Path, finder: ImageFinder, faults: Faults) 
     if isinstance(content, dict) and "annolist" in content:
         content = posetrack18_document(content, file, faults)
     if not isinstance(content, dict) or not isinstance(content.get("images"), list):
-        whole.error("has no list 'images'; a PoseTrack18 file has images, annotations, categories")
+        hint = "; other labels become it by `vidpose data convert`" if isinstance(content, list) else ""
+        whole.error(f"has no list 'images'; a PoseTrack18 file has images, annotations, categories{hint}")
         return []
     annotations = content.get("annotations", [])
     if not isinstance(annotations, list):

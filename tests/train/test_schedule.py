@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vidpose.train.callbacks import AveragedWeights, CsvLog
-from vidpose.train.module import rate_function, step_seed
+from vidpose.train.module import configure_optimizers, rate_function, step_seed
 from vidpose.train.recipe import TrainSection
 from vidpose.train.sampler import StepBatchSampler, steps_per_epoch
 
@@ -65,6 +65,30 @@ def test_warm_up_is_linear_and_cosine_ends_at_zero() -> None:
     assert [rate(step) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
     rate = rate_function(TrainSection(schedule="cosine"), 10, 200)
     assert [rate(0), rate(100), rate(200)] == pytest.approx([1, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)], ids=["adam", "adamw"]
+)
+def test_optimizer_has_the_recipes_values(optimizer: str, kind: type) -> None:
+    train = TrainSection(optimizer=optimizer, lr=3e-4, weight_decay=0.2, adam_eps=1e-10)
+    made = configure_optimizers(torch.nn.Linear(2, 2), train, 10, 100)["optimizer"]
+    assert type(made) is kind
+    [group] = made.param_groups
+    assert (group["initial_lr"], group["weight_decay"], group["eps"]) == (3e-4, 0.2, 1e-10)
+
+
+def test_a_smaller_epsilon_moves_what_has_tiny_gradients() -> None:
+    def moved(adam_eps: float) -> float:
+        layer = torch.nn.Linear(1, 1, bias=False)
+        before = layer.weight.item()
+        train = TrainSection(optimizer="adamw", lr=1e-3, weight_decay=0, adam_eps=adam_eps)
+        optimizer = configure_optimizers(layer, train, 10, 100)["optimizer"]
+        layer.weight.grad = torch.full_like(layer.weight, 1e-9)
+        optimizer.step()
+        return abs(layer.weight.item() - before)
+
+    assert moved(1e-8) < 2e-4 < 9e-4 < moved(1e-10)
 
 
 def test_step_seeds_do_not_repeat() -> None:

@@ -79,7 +79,9 @@ def configure_optimizers(
         },
     ]
     kind = torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW
-    optimizer = kind([group for group in groups if group["params"]], weight_decay=train.weight_decay)
+    optimizer = kind(
+        [group for group in groups if group["params"]], eps=train.adam_eps, weight_decay=train.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, rate_function(train, steps_per_epoch, total_steps)
     )

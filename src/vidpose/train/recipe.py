@@ -90,6 +90,8 @@ class TrainSection(_Section):
     backbone_lr_factor: float = Field(default=1.0, ge=0)
     """The backbone's learning rate, where it is trained, as a multiple of ``lr``."""
     weight_decay: float = Field(default=0.01, ge=0)
+    adam_eps: float = Field(default=1e-8, gt=0)
+    """Epsilon of Adam and AdamW. Gradients of a heatmap loss are small: what is far below it hardly moves."""
     schedule: Literal["step", "cosine"] = "step"
     milestones: list[int] = Field(default_factory=list)
     """Epochs at whose start the rate is multiplied by ``gamma`` (``schedule: step``)."""

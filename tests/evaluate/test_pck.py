@@ -90,6 +90,66 @@ def test_every_joint_as_in_the_slow_version(
     assert scores["summary"]["main"] in scores and headline(scores) >= 0
 
 
+def slow_apk(gt: dict[str, Any], found: dict[str, Any], skeleton: Skeleton, threshold: float) -> list[float]:
+    """Per cent of each joint, one candidate after the other."""
+    truth, predictions = by_frame(gt), by_frame(found)
+    out = []
+    for j in range(skeleton.num_joints):
+        positives = sum(person["keypoints"][j, 2] > 0 for people in truth.values() for person in people)
+        candidates = [
+            (other["keypoints"][j, 2], image, other["keypoints"][j, :2])
+            for image, others in predictions.items()
+            for other in others
+            if other["keypoints"][j].any()
+        ]
+        hit, right = set(), []
+        for _, image, xy in sorted(candidates, key=lambda c: -c[0]):
+            away = [
+                (math.dist(person["keypoints"][j, :2], xy) / length(person, skeleton, "box"), k)
+                for k, person in enumerate(truth[image])
+                if person["keypoints"][j, 2]
+            ]
+            distance, k = min(away, default=(math.inf, -1))
+            right.append(distance <= threshold and (image, k) not in hit)
+            if right[-1]:
+                hit.add((image, k))
+        area, recall = 0.0, 0.0
+        for k in range(len(right)):
+            if right[k]:
+                best = max(sum(right[: m + 1]) / (m + 1) for m in range(k, len(right)))
+                area, recall = area + best / positives, recall + 1 / positives
+        out.append(100 * area if positives else math.nan)
+    return out
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("threshold", [0.2, 0.05])
+def test_jhmdbs_average_precision_as_in_the_slow_version(seed: int, threshold: float) -> None:
+    gt, found = random_people(JHMDB15.joints, seed, people=3)
+    scores = evaluate(gt, found, "jhmdb", thresholds=[threshold])[f"apk@{threshold}"]
+    expected = slow_apk(gt, found, JHMDB15, threshold)
+    assert [scores[joint] for joint in JHMDB15.joints] == pytest.approx(expected, nan_ok=True)
+    assert 0 < scores["Mean"] < 100
+
+
+def test_average_precision_falls_where_a_wrong_joint_is_surer_than_a_right_one() -> None:
+    def score(of_the_wrong: float) -> float:
+        keypoints = np.column_stack([SPREAD[:15], np.ones(15)])
+        wrong = keypoints.copy()
+        wrong[:, :2] += 1000
+        wrong[:, 2] = of_the_wrong
+        truth = people_file(
+            JHMDB15.joints, [[{"keypoints": keypoints, "bbox": [0.0, 0.0, 100.0, 200.0]}]] * 2
+        )
+        right = {"keypoints": keypoints * [1, 1, 0.5], "scores": [0.5] * 15}
+        other = {"keypoints": wrong, "scores": [of_the_wrong] * 15}
+        scores = evaluate(truth, people_file(JHMDB15.joints, [[right], [other]]), "jhmdb")
+        assert scores["pck@0.2"]["Mean"] == 50
+        return float(scores["apk@0.2"]["Mean"])
+
+    assert (score(0.1), score(0.9)) == (50, 25)
+
+
 def one_person(skeleton: Skeleton, shift: float, joint: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A person, and a prediction of which one joint is moved by ``shift`` pixels."""
     xy = SPREAD[: skeleton.num_joints]

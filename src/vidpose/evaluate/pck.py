@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from vidpose.errors import InputError
+from vidpose.evaluate.apk import average_precision_of_joints
 from vidpose.evaluate.people import Frames, assemble, remove_ignored
 from vidpose.evaluate.posetrack_files import Sources, load_pairs
 from vidpose.evaluate.table import mean_of_columns, with_columns
@@ -21,6 +22,8 @@ SETTINGS: Mapping[str, tuple[dict[str, str], tuple[float, ...]]] = {
     "lsp": ({"pck": "torso"}, (0.2, 0.1)),
 }
 """Protocol -> {metric: unit}, and its thresholds, the main one first."""
+WITH_APK = ("jhmdb",)
+"""Protocols that also have the average precision of joints, at the first unit and threshold."""
 
 
 def load_people(gt: Sources, predictions: Sources) -> Frames:
@@ -37,7 +40,7 @@ def score_pck(
     thresholds: tuple[float, ...] | None = None,
     normalizer: str | None = None,
 ) -> dict[str, Any]:
-    """PCK of every joint at every threshold: ``pck@0.2``, ...
+    """PCK of every joint at every threshold: ``pck@0.2``, ...; for JHMDB also ``apk@0.2``.
 
     Each annotated person is compared with one prediction of its frame, see :func:`assign`. A joint that is
     not predicted, or whose person has no prediction, is wrong. Joints that are not annotated do not count.
@@ -77,6 +80,11 @@ def score_pck(
             name = f"{metric}@{threshold:g}"
             scores[name] = with_columns(dict(zip(joints, values.tolist(), strict=True)))
             pooled[name] = float(100 * right.sum() / number.sum()) if number.any() else float("nan")
+        if protocol in WITH_APK and not position:
+            precision = average_precision_of_joints(frames, size, thresholds[0])
+            apk = with_columns(dict(zip(joints, precision.tolist(), strict=True)))
+    if protocol in WITH_APK:
+        scores[f"apk@{thresholds[0]:g}"] = apk
     if missed:
         notes.append(f"{missed:,} of {counted:,} people have no prediction: all their joints are wrong")
     scores["summary"] = {

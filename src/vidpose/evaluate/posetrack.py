@@ -137,15 +137,15 @@ def average_precision(
         # Of equal scores the original takes them as numpy's default sort leaves them, which is arbitrary; the
         # same sort of the same numbers in the same order gives the same AP.
         order = np.argsort(scores)[::-1]
-        out[[0, 3, 4], j] = 100 * _area(right[order], weight[order], positives[j])
+        out[[0, 3, 4], j] = 100 * envelope_area(right[order], weight[order], positives[j])
         if (np.diff(scores[order]) == 0).any():
             for row, first in ((3, right), (4, ~right)):
                 order = np.lexsort((first, -scores))
-                out[row, j] = 100 * _area(right[order], weight[order], positives[j])
+                out[row, j] = 100 * envelope_area(right[order], weight[order], positives[j])
     return out
 
 
-def _area(right: np.ndarray, weight: np.ndarray, positives: float) -> float:
+def envelope_area(right: np.ndarray, weight: np.ndarray, positives: float) -> float:
     """Area under the precision envelope of predictions from the surest down (all-point VOC AP)."""
     hits = np.cumsum(right * weight)
     precision = hits / np.maximum(np.cumsum(weight), np.finfo(float).tiny)

@@ -6,7 +6,9 @@ One seed is two single-frame models, a small HRNet and a small ViT, and on top o
 method and baseline of that family, with the same data and, in a family, the same number of steps. Two
 controls say what does not come from time: TDMI's head without its temporal difference encoder, and STDPose's
 without what joins frames, both on the key frame alone. Every run is scored once, at its end, on held-out
-videos with occlusion, blur and darkness that training has not seen. Stopped, it continues where it was.
+videos with occlusion, blur and darkness that training has not seen; and once more on clips whose frames all
+are the key frame, which tells what of a gain is time and what is a larger head. Stopped, it continues where
+it was.
 
 Limit: the mean of each of the five papers' methods must be at least 2 mAP above its single-frame model's.
 Exit status 1 if one is not.
@@ -31,8 +33,9 @@ import torch
 from vidpose.data.synthesis import synthesize
 from vidpose.io.files import read_json, write_json
 from vidpose.models.counting import count
-from vidpose.models.factory import create_model
+from vidpose.models.factory import create_model, load_model
 from vidpose.train.recipe import load_recipe
+from vidpose.train.validation import SplitScorer, autocast_type, main_score
 
 LIMIT_MAP = 2.0
 COLUMNS = ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "mAP")
@@ -96,9 +99,15 @@ def main() -> None:
                 waits = runs.get((seed, rows[key].backbone or ""))
                 runs[seed, key] = pool.submit(_train, key, seed, data, options, waits)
         scores = {key: [runs[seed, key].result() for seed in options.seeds] for key in ROWS if key in rows}
+    still = {
+        key: [_still(key, seed, data, options) for seed in options.seeds]
+        for key in scores
+        if ROWS[key].backbone
+    }
     cost = {key: _cost(ROWS[key]) for key in scores}
-    passed = _report(scores, cost, options)
-    write_json(options.out / "results.json", {"options": _plain(options), "scores": scores, "cost": cost})
+    passed = _report(scores, still, cost, options)
+    results = {"options": _plain(options), "scores": scores, "still": still, "cost": cost}
+    write_json(options.out / "results.json", results)
     sys.exit(0 if passed else 1)
 
 
@@ -153,6 +162,27 @@ def _run(recipe: str, output: Path, overrides: list[str]) -> dict[str, float]:
     return scores
 
 
+def _still(key: str, seed: int, data: Path, options: argparse.Namespace) -> float:
+    """mAP of a trained row on the test videos where every frame of a clip is its key frame."""
+    folder = options.out / f"seed{seed}" / key
+    done = folder / "still.json"
+    if not done.is_file():
+        torch.set_num_threads(options.jobs)
+        recipe = load_recipe(
+            ROWS[key].recipe, [f"data.root={data}", *ROWS[key].overrides, "train.num_workers=0"]
+        )
+        model = load_model(folder / "best.safetensors").eval()
+        middle = model.num_frames // 2
+
+        def repeat(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+            return (given[0][:, middle : middle + 1].expand_as(given[0]).contiguous(), *given[1:])
+
+        model.register_forward_pre_hook(repeat)
+        scorer = SplitScorer(recipe, model, folder / "still")
+        write_json(done, main_score(scorer(model, "cpu", autocast_type(recipe))))
+    return float(read_json(done)["mAP"])
+
+
 def _cost(row: Row, batch: int = 8, steps: int = 5) -> dict[str, float]:
     """Parameters, multiply-adds and seconds of one training step on one thread, in bfloat16."""
     recipe = load_recipe(row.recipe, list(row.overrides))
@@ -181,12 +211,17 @@ def _cost(row: Row, batch: int = 8, steps: int = 5) -> dict[str, float]:
 
 
 def _report(
-    scores: dict[str, list[dict[str, float]]], cost: dict[str, dict[str, float]], options: argparse.Namespace
+    scores: dict[str, list[dict[str, float]]],
+    still: dict[str, list[float]],
+    cost: dict[str, dict[str, float]],
+    options: argparse.Namespace,
 ) -> bool:
     print(f"{options.videos} training videos, {options.test_videos} held-out hard ones; ground-truth boxes,")
     print(f"DARK, no flip test; official mAP; {len(options.seeds)} seeds: mean ± standard deviation;")
+    print("still: the mean gain where every frame of a clip is its key frame;")
     print("s/step: forward and backward of 8 clips on one thread; trained parameters (backbone frozen)\n")
-    print(f"{'':30}" + "".join(f"{name:>9}" for name in COLUMNS) + f"{'':>6}{'gain by seed':>18}", end="")
+    print(f"{'':30}" + "".join(f"{name:>9}" for name in COLUMNS), end="")
+    print(f"{'':>6}{'gain by seed':>18}{'still':>7}", end="")
     print(f"{'params M':>10}{'GMACs':>8}{'s/step':>8}")
     passed = True
     for key, found in scores.items():
@@ -197,6 +232,8 @@ def _report(
         spread = statistics.stdev(s["mAP"] for s in found) if len(found) > 1 else 0.0
         by_seed = " ".join(f"{gain:+.1f}" for gain in gains) if row.backbone else ""
         print(f"{row.title:30}{cells} ±{spread:3.1f}{by_seed:>19}", end="")
+        without = [one - theirs["mAP"] for one, theirs in zip(still.get(key, []), base, strict=False)]
+        print(f"{statistics.mean(without):+7.1f}" if without else " " * 7, end="")
         own = cost[key]
         print(f"{own['params_trainable'] / 1e6:10.2f}{own['gmacs']:8.2f}{own['seconds_per_step']:8.3f}")
         if row.paper and statistics.mean(gains) < LIMIT_MAP:

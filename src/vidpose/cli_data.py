@@ -32,6 +32,10 @@ def synthesize(
     fps: Annotated[int, typer.Option("--fps", help="Frames per second.")] = 25,
     write: Annotated[str, typer.Option("--write", help="frames, video or both.")] = "frames",
     difficulty: Annotated[str, typer.Option("--difficulty", help="clean, mixed or hard.")] = "mixed",
+    people: Annotated[str, typer.Option("--people", help="drawn, or makehuman: rendered.")] = "drawn",
+    assets: Annotated[
+        Path | None, typer.Option("--assets", metavar="DIR", help="MakeHuman's assets, for makehuman.")
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -49,6 +53,8 @@ def synthesize(
         fps=fps,
         write=write,
         difficulty=difficulty,
+        kind=people,
+        assets=assets,
         workers=workers,
         quiet=quiet,
     )

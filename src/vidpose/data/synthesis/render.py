@@ -38,6 +38,8 @@ class PersonTruth:
     """[4] extent of the skull, head top and head bottom; not cut."""
     depth_m: float
     """Distance of the pelvis from the camera."""
+    coco17: np.ndarray | None = None
+    """[17, 3] float32 in COCO17 order with COCO's flags: 2 visible, 1 hidden, 0 outside the picture."""
 
 
 @dataclass

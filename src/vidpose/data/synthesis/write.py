@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -25,8 +26,14 @@ from vidpose.skeletons import POSETRACK15, POSETRACK18
 
 from .render import FrameTruth, check_settings, generate_video
 
+if TYPE_CHECKING:
+    from .makehuman.scene import Cast
+
 VERSION = 1
 """Raised whenever the same seed gives other pixels or labels."""
+PEOPLE = ("drawn", "makehuman")
+RENDER_VERSION = 1
+"""The same for rendered people."""
 
 WRITES = ("frames", "video", "both")
 SPLITS = ("train", "val", "test")
@@ -55,6 +62,8 @@ def synthesize(
     write: str = "frames",
     difficulty: str = "mixed",
     people: tuple[int, int] = (2, 5),
+    kind: str = "drawn",
+    assets: str | os.PathLike[str] | None = None,
     workers: int = 1,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -76,6 +85,8 @@ def synthesize(
         write: ``frames``, ``video`` or ``both``.
         difficulty: ``clean``, ``mixed`` or ``hard``.
         people: fewest and most people in a scene.
+        kind: ``drawn``, flat people of textured parts, or ``makehuman``, rendered from ``assets``.
+        assets: folder with ``makehuman``, ``mocap`` and ``panoramas``, the first in MakeHuman's own layout.
         workers: processes.
         quiet: no progress.
 
@@ -93,6 +104,10 @@ def synthesize(
         raise InputError(f"seed is {seed}; give 0 to 999999999")
     if workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
+    if kind not in PEOPLE:
+        raise InputError(f"people are {kind!r}; give one of {', '.join(PEOPLE)}")
+    if (kind == "makehuman") != (assets is not None):
+        raise InputError("makehuman people need the folder of their assets, and only they: --assets DIR")
     if write not in WRITES:
         raise InputError(f"write is {write!r}; give one of {', '.join(WRITES)}")
     if split not in SPLITS:
@@ -113,7 +128,11 @@ def synthesize(
         "difficulty": difficulty,
         "people": list(people),
     }
-    jobs = [(str(root), settings, index, write) for index in range(videos)]
+    if kind != "drawn":
+        _check_assets(str(assets))
+        settings |= {"kind": kind, "version": RENDER_VERSION}
+    folder = str(assets) if assets is not None else None
+    jobs = [(str(root), settings, index, write, folder) for index in range(videos)]
     results: list[dict[str, Any]] = []
     for result in track(_run(jobs, workers), f"synthesize {split}", total=videos, unit="video", quiet=quiet):
         results.append(result)
@@ -161,8 +180,49 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _make_video(job: tuple[str, dict[str, Any], int, str]) -> dict[str, Any]:
-    root, settings, index, write = Path(job[0]), job[1], job[2], job[3]
+def _check_assets(folder: str) -> None:
+    """Refuses a folder that lacks what every scene needs, before any process is started."""
+    from .makehuman import scene  # it says what is to be installed
+    from .makehuman.assets import Assets
+
+    scene.find_panoramas(Assets.load(folder))
+
+
+@lru_cache(maxsize=1)
+def _cast(folder: str, seed: int) -> Cast:
+    from .makehuman.scene import load_cast
+
+    return load_cast(folder, (seed,))
+
+
+def _film(
+    settings: dict[str, Any], index: int, assets: str | None
+) -> Iterator[tuple[np.ndarray, FrameTruth]]:
+    seed = settings["seed"], SPLITS.index(settings["split"]) + 1, index
+    if assets is None:
+        return generate_video(
+            seed,
+            settings["frames"],
+            tuple(settings["size"]),
+            fps=settings["fps"],
+            difficulty=settings["difficulty"],
+            people=tuple(settings["people"]),
+        )
+    from .makehuman.scene import render_video
+
+    return render_video(
+        _cast(assets, settings["seed"]),
+        seed,
+        frames=settings["frames"],
+        size=tuple(settings["size"]),
+        fps=settings["fps"],
+        difficulty=settings["difficulty"],
+        people=tuple(settings["people"]),
+    )
+
+
+def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[str, Any]:
+    root, settings, index, write, assets = Path(job[0]), job[1], job[2], job[3], job[4]
     split, frames, size = settings["split"], settings["frames"], settings["size"]
     name = video_name(split, settings["seed"], index)
     labels = root / "annotations" / split / f"{name}.json"
@@ -175,14 +235,7 @@ def _make_video(job: tuple[str, dict[str, Any], int, str]) -> dict[str, Any]:
     labels.unlink(missing_ok=True)
     for left in (root / "images" / split).glob(f".{name}-*"):  # of a killed run
         shutil.rmtree(left, ignore_errors=True)
-    film = generate_video(
-        (settings["seed"], SPLITS.index(split) + 1, index),
-        frames,
-        tuple(size),
-        fps=settings["fps"],
-        difficulty=settings["difficulty"],
-        people=tuple(settings["people"]),
-    )
+    film = _film(settings, index, assets)
     truths: list[FrameTruth] = []
     with _frame_folder(folder if write != "video" else None) as images:
         if write == "frames":
@@ -321,6 +374,9 @@ def posetrack18_document(
                     "area": round(bbox[2] * bbox[3], 2),
                 }
             )
+            if person.coco17 is not None:
+                found = [[round(float(x), 3), round(float(y), 3), int(v)] for x, y, v in person.coco17]
+                annotations[-1]["keypoints_coco17"] = [value for joint in found for value in joint]
     return {"images": images, "annotations": annotations, "categories": [CATEGORY]}
 
 

@@ -1,0 +1,1 @@
+"""People from MakeHuman's assets and motion capture, rendered with exact labels."""

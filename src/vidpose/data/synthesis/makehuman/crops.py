@@ -1,0 +1,102 @@
+"""Clips cut to one person, drawn at the size that networks take: no frame is drawn to be thrown away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .scene import HARDNESS, Cast, sample_scene
+from .truth import JOINTS
+
+_VIRTUAL = (720, 1280)
+_PADDING = 1.25
+_TRIES = 8
+
+
+@dataclass
+class CropClip:
+    """Some frames about one person, T frames of J = len(JOINTS) joints."""
+
+    images: np.ndarray
+    """[T, h, w, 3] uint8 RGB."""
+    keypoints: np.ndarray
+    """[T, J, 3] float32: x, y in pixels of the crop and 1; 0 where the joint is outside of it."""
+    visible: np.ndarray
+    """[T, J] bool."""
+
+
+def render_crop(
+    cast: Cast,
+    rng: np.random.Generator,
+    *,
+    frames: int = 1,
+    size: tuple[int, int] = (256, 192),
+    fps: float = 25.0,
+    difficulty: str = "hard",
+    people: tuple[int, int] = (1, 3),
+    scale: float = 0.3,
+    shift: float = 0.1,
+    least: int = 3,
+) -> CropClip:
+    """A clip about the first person of a random scene, of whom something is to be seen.
+
+    The crop is the person's box in the middle frame, widened to the picture's shape and by 1.25 as the papers
+    do, then changed at random: a box of a detector is no better.
+
+    Args:
+        size: (h, w).
+        scale: the box is larger or smaller by up to this share.
+        shift: it is moved by up to this share of its side.
+        least: visible joints in the middle frame; a scene with fewer is replaced by another.
+    """
+    for _ in range(_TRIES - 1):
+        clip = _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift)
+        if clip.visible[frames // 2].sum() >= least:
+            return clip
+    return _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift)
+
+
+def _draw(
+    cast: Cast,
+    rng: np.random.Generator,
+    frames: int,
+    size: tuple[int, int],
+    fps: float,
+    difficulty: str,
+    people: tuple[int, int],
+    scale: float,
+    shift: float,
+) -> CropClip:
+    scene = sample_scene(
+        cast, rng, frames=frames, fps=fps, size=_VIRTUAL, hardness=HARDNESS[difficulty], people=people,
+        backdrop=size,
+    )  # fmt: skip
+    middle = frames // 2
+    camera = scene.camera(middle + scene.shutter / 2)
+    first = scene.actors[0]
+    vertices, _ = first.pose(middle + scene.shutter / 2)
+    seen = camera.see(vertices[first.who.outline])
+    seen = seen[seen[:, 2] > camera.lens[3]]
+    low, high = seen[:, :2].min(axis=0), seen[:, :2].max(axis=0)
+    height, width = size
+    sides = np.maximum(high - low, 1)
+    sides = np.maximum(sides, sides[::-1] * [width / height, height / width]) * _PADDING
+    sides *= 1 + rng.uniform(-scale, scale)
+    centre = (low + high) / 2 + rng.uniform(-shift, shift, 2) * sides
+    zoom = float(height / sides[1])
+    corner = centre - sides / 2
+    scene.path = replace(
+        scene.path,
+        focal=scene.path.focal * zoom,
+        centre=tuple(((np.array(scene.path.centre) - corner) * zoom).tolist()),  # type: ignore[arg-type]
+    )
+    scene.size = size
+    images, keypoints, visible = [], [], []
+    for index in range(frames):
+        picture, people_seen, _ = scene.frame(index, rng)
+        images.append(picture)
+        keypoints.append(people_seen[0].keypoints)
+        visible.append(people_seen[0].visible)
+    assert keypoints[0].shape == (len(JOINTS), 3)
+    return CropClip(np.stack(images), np.stack(keypoints), np.stack(visible))

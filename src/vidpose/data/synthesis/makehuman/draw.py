@@ -1,0 +1,125 @@
+"""One exposure: posed figures, light and a camera to a picture, and what is seen at each pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import raster
+from .camera import Camera
+from .figure import Figure
+from .light import Surroundings, view
+
+_LINEAR = ((np.arange(256) / 255) ** 2.2).astype(np.float32)
+_SHADOW_SIDE = 256
+_FAR_M = 100.0
+
+
+@dataclass
+class Posed:
+    """A figure somewhere at one moment."""
+
+    figure: Figure
+    vertices: np.ndarray
+    """[V, 3] float32 metres in the world."""
+    normals: np.ndarray
+    """[V, 3] float32."""
+
+
+@dataclass
+class ShadowMap:
+    """How near the first light things are, over the middle of a scene."""
+
+    near: np.ndarray
+    """[h, w] float32."""
+    axes: np.ndarray
+    origin: np.ndarray
+    scale: float
+
+
+@dataclass
+class Exposure:
+    """What a camera sees at one moment."""
+
+    light: np.ndarray
+    """[h, w, 3] float32 linear RGB."""
+    nearness: np.ndarray
+    """[h, w] float32 1 / depth in metres, 0 for the backdrop."""
+    owner: np.ndarray
+    """[h, w] int32 number of the figure, -1 for the backdrop."""
+
+
+def cast_shadows(posed: list[Posed], light: np.ndarray, middle: np.ndarray, radius: float) -> ShadowMap:
+    """The shadow map of a light from direction ``light`` [3], ``radius`` metres about ``middle`` [3]."""
+    ahead = -light / np.linalg.norm(light)
+    side = np.array([0.0, 1.0, 0.0]) if abs(ahead[1]) < 0.99 else np.array([1.0, 0.0, 0.0])
+    right = np.cross(side, ahead)
+    right /= np.linalg.norm(right)
+    axes = np.stack([right, np.cross(ahead, right), ahead]).astype(np.float32)
+    scale = _SHADOW_SIDE / (2 * radius)
+    # silent: everything is within 50 m of the middle along the light.
+    origin = (middle - axes.T @ np.array([radius, radius, _FAR_M / 2])).astype(np.float32)
+    near = np.zeros((_SHADOW_SIDE, _SHADOW_SIDE), dtype=np.float32)
+    for one in posed:
+        flat = raster.project_parallel(one.vertices, axes, origin, scale, _FAR_M)
+        raster.fill_depth(flat, one.figure.faces, near)
+    return ShadowMap(near, axes, origin, scale)
+
+
+def expose(
+    posed: list[Posed],
+    camera: Camera,
+    surroundings: Surroundings,
+    shadows: ShadowMap,
+    size: tuple[int, int],
+    backdrop: np.ndarray | None = None,
+) -> Exposure:
+    """Draws figures in front of the surroundings.
+
+    Args:
+        size: (h, w).
+        backdrop: [h, w, 3] linear RGB in place of what the surroundings show.
+    """
+    nearness = np.zeros(size, dtype=np.float32)
+    seen = np.full(size, -1, dtype=np.int32)
+    screens, first = [], [0]
+    for one in posed:
+        f = one.figure
+        screen = raster.project(one.vertices, camera.rotation, camera.translation, camera.lens)
+        raster.fill(
+            screen,
+            f.faces,
+            f.uvs,
+            f.uv_faces,
+            f.materials,
+            f.flags,
+            f.texels,
+            f.levels,
+            first[-1],
+            nearness,
+            seen,
+        )
+        screens.append(screen)
+        first.append(first[-1] + len(f.faces))
+    image = (
+        backdrop.copy()
+        if backdrop is not None
+        else view(surroundings, camera.rotation, camera.eye, camera.lens, size)
+    )
+    lit = np.ones(size, dtype=np.float32)
+    raster.ground_shadow(
+        camera.rotation, camera.eye, camera.lens, shadows.near, shadows.axes, shadows.origin, shadows.scale,
+        _FAR_M, lit,
+    )  # fmt: skip
+    image *= (1 - surroundings.shadow * (1 - lit))[..., None]
+    for one, screen, start in zip(posed, screens, first[:-1], strict=True):
+        f = one.figure
+        raster.shade(
+            one.vertices, one.normals, screen, f.faces, f.uvs, f.uv_faces, f.materials, f.gloss, f.texels,
+            f.levels, _LINEAR, start, nearness, seen, camera.eye, surroundings.ambient, surroundings.lights,
+            surroundings.colours, shadows.near, shadows.axes, shadows.origin, shadows.scale, _FAR_M, image,
+        )  # fmt: skip
+    owner = np.searchsorted(np.array(first), seen, side="right").astype(np.int32) - 1
+    owner[seen < 0] = -1
+    return Exposure(image, nearness, owner)

@@ -1,0 +1,473 @@
+"""Scenes: people, things, light and a camera, sampled by seed and drawn frame by frame."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vidpose.data.synthesis.render import FrameTruth, PersonTruth
+from vidpose.errors import InputError
+from vidpose.skeletons import COCO17
+
+from . import skinning
+from .assets import Assets
+from .camera import Camera, CameraPath, sample_path
+from .draw import Exposure, Posed, cast_shadows, expose
+from .figure import Figure, join
+from .light import Panorama, Surroundings, surround, view
+from .moves import MoveLibrary
+from .sensor import Sensor, sample_sensor
+from .things import sample_thing
+from .truth import JOINTS, Seen, depth_of_joints, see_person
+from .types import Motion
+from .wardrobe import Person, make_person
+
+HARDNESS = {"clean": 0.0, "mixed": 0.6, "hard": 1.0}
+_SUBFRAMES = 5
+_TINY_PX = 18
+_LEAST_JOINTS = 3
+_BODY = 15  # joints of PoseTrack, the first of JOINTS
+
+
+@dataclass
+class Dressed:
+    """A person with all that is computed once."""
+
+    figure: Figure
+    person: Person
+    bones: np.ndarray
+    """[len(JOINTS)] int32 bone of each joint."""
+    places: np.ndarray
+    """[len(JOINTS), 3] float32 each joint at rest."""
+    outline: np.ndarray
+    """Vertices that tell the extent of the body."""
+    head: np.ndarray
+    """Vertices of the head."""
+    depths: np.ndarray
+    height_m: float
+    sole: float
+    """Lowest y at rest: the soles of the shoes."""
+
+
+def dress_up(assets: Assets, rng: np.random.Generator) -> Dressed:
+    """A person of random shape and clothes."""
+    person = make_person(assets, rng)
+    figure = join(
+        [(part.mesh, part.texture, part.kind) for part in person.parts],
+        [part.weights for part in person.parts],
+        person.rig,
+    )
+    order = [person.joints.index(name) for name in JOINTS]
+    assert figure.weights is not None
+    skin = np.concatenate(
+        [np.full(len(p.mesh.vertices), p.kind in ("skin", "cloth", "shoes")) for p in person.parts]
+    )
+    used = np.zeros(len(figure.vertices), dtype=bool)
+    used[np.unique(figure.faces)] = True
+    of_head = figure.weights.bones[:, 0] == person.rig.names.index("Head")
+    of_skin = np.concatenate([np.full(len(p.mesh.vertices), p.kind == "skin") for p in person.parts])
+    height = float(person.rig.heads[:, 1].max() - figure.vertices[used, 1].min()) + 0.15
+    return Dressed(
+        figure=figure,
+        person=person,
+        bones=person.joint_bones[order],
+        places=person.joint_places[order],
+        outline=np.flatnonzero(skin & used)[::5],
+        head=np.flatnonzero(of_head & of_skin & used)[::3],
+        depths=depth_of_joints(height / 1.7),
+        height_m=height,
+        sole=float(figure.vertices[used, 1].min()),
+    )
+
+
+@dataclass
+class Actor:
+    """A person who moves about a scene."""
+
+    who: Dressed
+    motion: Motion
+    place: np.ndarray
+    """[3] metres: where the motion's own origin lies."""
+    turn: np.ndarray
+    """[3, 3] rotation about the upright."""
+
+    def pose(self, time: float) -> tuple[np.ndarray, np.ndarray]:
+        """Vertices [V, 3] and joints [len(JOINTS), 3] in the world at ``time`` in frames."""
+        first = min(int(time), len(self.motion.root) - 1)
+        vertices, joints = self._at(first)
+        share = time - first
+        if share > 1e-3 and first + 1 < len(self.motion.root):
+            after, joints_after = self._at(first + 1)
+            vertices = vertices + np.float32(share) * (after - vertices)
+            joints = joints + share * (joints_after - joints)
+        return vertices, joints
+
+    def _at(self, frame: int) -> tuple[np.ndarray, np.ndarray]:
+        figure = self.who.figure
+        assert figure.rig is not None and figure.weights is not None
+        transforms = skinning.pose_bones(figure.rig, self.motion, frame, self.motion.hip_height)
+        whole = np.concatenate([self.turn @ transforms[:, :, :3], self.turn @ transforms[:, :, 3:]], axis=2)
+        whole[:, :, 3] += self.place
+        whole = whole.astype(np.float32)
+        return (
+            skinning.skin(figure.vertices, figure.weights, whole),
+            skinning.skin_points(self.who.bones, self.who.places, whole),
+        )
+
+
+@dataclass
+class Thing:
+    """A thing that stands still, or moves in a straight line."""
+
+    figure: Figure
+    place: np.ndarray
+    velocity: np.ndarray
+    """[3] metres per frame."""
+    normals: np.ndarray
+
+    def pose(self, time: float) -> np.ndarray:
+        moved: np.ndarray = self.figure.vertices + (self.place + self.velocity * time).astype(np.float32)
+        return moved
+
+
+@dataclass
+class Scene:
+    """Everything about a video but its pixels."""
+
+    actors: list[Actor]
+    things: list[Thing]
+    surroundings: Surroundings
+    path: CameraPath
+    sensor: Sensor
+    size: tuple[int, int]
+    fps: float
+    shutter: float
+    """Share of the time between frames that the shutter is open."""
+    defocus: np.ndarray
+    """[frames] pixels of blur beyond the lens's own."""
+    flat: np.ndarray | None = None
+    """[h, w, 3] linear RGB backdrop in place of the surroundings."""
+    _still: np.ndarray | None = field(default=None, repr=False)
+
+    def frame(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Seen], Exposure]:
+        """The picture [h, w, 3] uint8 RGB, its people, and the exposure in the middle of the time."""
+        cameras = [self.camera(index + self.shutter * k) for k in (0.0, 0.5, 1.0)]
+        begin = [actor.pose(index) for actor in self.actors]
+        end = [actor.pose(index + 1) for actor in self.actors]
+        moved = self._moved(begin, end, cameras)
+        count = 1 if moved < 1 else 3 if moved < 5 else _SUBFRAMES
+        times = self.shutter * (np.arange(count) + 0.5) / count
+        total: np.ndarray | None = None
+        kept: Exposure | None = None
+        for k, time in enumerate(times):
+            posed, joints = self._posed(begin, end, float(time), index)
+            if k == 0:
+                shadows = self._shadows(posed)
+            camera = cameras[1] if count == 1 else self.camera(index + float(time))
+            exposure = expose(posed, camera, self.surroundings, shadows, self.size, self._backdrop(camera))
+            total = exposure.light if total is None else total + exposure.light
+            if k == count // 2:
+                kept, seen_joints, seen_posed, at = exposure, joints, posed, camera
+        assert kept is not None and total is not None
+        people = [
+            see_person(
+                k, seen_joints[k], seen_posed[k].vertices[actor.who.outline],
+                seen_posed[k].vertices[actor.who.head], at, kept, actor.who.depths,
+            )
+            for k, actor in enumerate(self.actors)
+        ]  # fmt: skip
+        picture = self.sensor.develop(total / np.float32(count), rng, float(self.defocus[index]))
+        return picture, people, kept
+
+    def camera(self, time: float) -> Camera:
+        """The camera at ``time`` in frames."""
+        actor = self.actors[0]
+        roots = actor.motion.root
+        first = actor.turn @ roots[0] + actor.place
+        low = min(int(time), len(roots) - 1)
+        high = min(low + 1, len(roots) - 1)
+        now = actor.turn @ (roots[low] + (time - low) * (roots[high] - roots[low])) + actor.place
+        return self.path.at(time / self.fps, now, first)
+
+    def _moved(self, begin: Any, end: Any, cameras: list[Camera]) -> float:
+        """Pixels by which joints move while the shutter is open, the 90th percentile."""
+        far = []
+        for (_, a), (_, b) in zip(begin, end, strict=True):
+            one = cameras[0].see(a)
+            two = cameras[2].see(a + self.shutter * (b - a))
+            ahead = (one[:, 2] > 0.1) & (two[:, 2] > 0.1)
+            far.append(np.linalg.norm(one[ahead, :2] - two[ahead, :2], axis=1))
+        every = np.concatenate(far) if far else np.zeros(1)
+        return float(np.percentile(every, 90)) if len(every) else 0.0
+
+    def _posed(self, begin: Any, end: Any, time: float, index: int) -> tuple[list[Posed], list[np.ndarray]]:
+        posed, joints = [], []
+        share = np.float32(time)
+        for actor, (va, ja), (vb, jb) in zip(self.actors, begin, end, strict=True):
+            vertices = va + share * (vb - va)
+            figure = actor.who.figure
+            posed.append(Posed(figure, vertices, skinning.vertex_normals(vertices, figure.faces)))
+            joints.append(ja + time * (jb - ja))
+        posed += [Posed(thing.figure, thing.pose(index + time), thing.normals) for thing in self.things]
+        return posed, joints
+
+    def _shadows(self, posed: list[Posed]) -> Any:
+        middle = posed[0].vertices.mean(axis=0)
+        return cast_shadows(posed, self.surroundings.lights[0], middle, radius=3.0)
+
+    def _backdrop(self, camera: Camera) -> np.ndarray | None:
+        if self.flat is not None:
+            return self.flat
+        if (
+            self._still is None
+            and not self.path.velocity.any()
+            and not self.path.shake[0]
+            and not self.path.follow
+        ):
+            self._still = view(self.surroundings, camera.rotation, camera.eye, camera.lens, self.size)
+        return self._still
+
+
+# --- sampling ------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Cast:
+    """Where scenes take their people, movements and surroundings from.
+
+    Person number k of a seed is always the same, whoever else was made before.
+    """
+
+    assets: Assets
+    library: MoveLibrary
+    panoramas: list[Panorama]
+    seed: tuple[int, ...] = (0,)
+    crowd: int = 400
+    """How many people there are."""
+    kept: int = 32
+    """How many of them stay in memory, those used last."""
+    _people: dict[int, Dressed] = field(default_factory=dict, repr=False)
+
+    def hire(self, rng: np.random.Generator) -> Dressed:
+        number = int(rng.integers(self.crowd))
+        dressed = self._people.pop(number, None)
+        if dressed is None:
+            dressed = dress_up(self.assets, np.random.default_rng((*self.seed, number)))
+        self._people[number] = dressed
+        if len(self._people) > self.kept:
+            del self._people[next(iter(self._people))]
+        return dressed
+
+
+def sample_actor(
+    cast: Cast,
+    rng: np.random.Generator,
+    frames: int,
+    fps: float,
+    place: np.ndarray,
+    who: Dressed | None = None,
+) -> Actor:
+    """A person who is at ``place`` [3] in the middle of the video, turned anywhere."""
+    who = who or cast.hire(rng)
+    assert who.figure.rig is not None
+    motion = cast.library.sample(rng, frames + 1, fps, who.figure.rig, who.sole)
+    angle = rng.uniform(0, 2 * np.pi)
+    c, s = np.cos(angle), np.sin(angle)
+    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    middle = turn @ motion.root[frames // 2]
+    return Actor(who, motion, place - middle * [1, 0, 1], turn)
+
+
+def sample_scene(
+    cast: Cast,
+    rng: np.random.Generator,
+    *,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+    hardness: float,
+    people: tuple[int, int],
+    fill: tuple[float, float] = (0.3, 1.0),
+    backdrop: tuple[int, int] | None = None,
+) -> Scene:
+    """A scene with a first person whom the camera films, and others about it.
+
+    Args:
+        size: (h, w) of the picture. backdrop: size of a flat one; ``None``: the same.
+    """
+    count = int(rng.integers(people[0], people[1] + 1))
+    first = sample_actor(cast, rng, frames, fps, np.zeros(3))
+    _, joints = first.pose(frames // 2)
+    target = joints[:_BODY].mean(axis=0)
+    extent = float(np.ptp(joints[:, 1]) + 0.25)
+    path = sample_path(rng, target, max(extent, 0.8), size, fill=fill)
+    toward = path.start - target
+    toward[1] = 0
+    toward /= max(np.linalg.norm(toward), 1e-6)
+    across = np.array([toward[2], 0.0, -toward[0]])
+    actors = [first]
+    for _ in range(count - 1):
+        depth = rng.normal(-0.8, 1.2) if rng.random() < 0.7 else -rng.uniform(2, 8)
+        place = toward * min(depth, 0.6 * np.linalg.norm(path.start)) + across * rng.normal(
+            0, 0.8 + 0.4 * abs(depth)
+        )
+        if np.linalg.norm(place) < 0.35:
+            place = across * 0.5 * rng.choice([-1, 1])
+        actors.append(sample_actor(cast, rng, frames, fps, place))
+    things = _sample_things(rng, hardness, toward, across, float(np.linalg.norm(path.start - target)), frames)
+    surroundings = surround(cast.panoramas[int(rng.integers(len(cast.panoramas)))], rng)
+    flat = _flat_backdrop(cast, rng, backdrop or size) if rng.random() < 0.2 else None
+    return Scene(
+        actors=actors,
+        things=things,
+        surroundings=surroundings,
+        path=path,
+        sensor=sample_sensor(rng, hardness),
+        size=size,
+        fps=fps,
+        shutter=float(rng.uniform(0.02, 0.2 + 0.4 * hardness)),
+        defocus=_defocus(rng, frames, hardness, backdrop or size),
+        flat=flat,
+    )
+
+
+def _sample_things(
+    rng: np.random.Generator,
+    hardness: float,
+    toward: np.ndarray,
+    across: np.ndarray,
+    distance: float,
+    frames: int,
+) -> list[Thing]:
+    """Things in front of and behind the people."""
+    out = []
+    for _ in range(int(rng.poisson(1.2 * (0.3 + hardness)))):
+        mesh, texture = sample_thing(rng)
+        figure = join([(mesh, texture, "thing")])
+        before = rng.random() < 0.3
+        depth = rng.uniform(0.25, 0.6) * distance if before else -rng.uniform(0.3, 5)
+        place = toward * depth + across * rng.normal(0, 0.7 if before else 2.0)
+        place[1] = rng.choice([0.0, rng.uniform(0, 1.2)], p=[0.8, 0.2])
+        angle = rng.uniform(0, 2 * np.pi)
+        c, s = np.cos(angle), np.sin(angle)
+        figure.vertices = (figure.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])).astype(np.float32)
+        moving = rng.random() < 0.3
+        velocity = across * rng.normal(0, 0.04) if moving else np.zeros(3)
+        normals = skinning.vertex_normals(figure.vertices, figure.faces)
+        out.append(Thing(figure, place - velocity * frames / 2, velocity, normals))
+    return out
+
+
+def _flat_backdrop(cast: Cast, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """A backdrop without a horizon: a plain wall, noise, or a part of a picture out of its place."""
+    kind = rng.random()
+    if kind < 0.35:
+        image = np.ones((*size, 3), dtype=np.float32) * rng.uniform(0.02, 0.9, 3).astype(np.float32)
+        small = rng.normal(1, 0.15, (3, 4)).astype(np.float32)
+        out: np.ndarray = image * cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+        return np.clip(out, 0, 1)
+    picture = cast.panoramas[int(rng.integers(len(cast.panoramas)))].picture
+    height = int(rng.uniform(0.25, 0.8) * picture.shape[0])
+    width = min(int(height * size[1] / size[0]), picture.shape[1])
+    top = int(rng.integers(0, picture.shape[0] - height + 1))
+    left = int(rng.integers(0, picture.shape[1] - width + 1))
+    part = cv2.resize(
+        picture[top : top + height, left : left + width], size[::-1], interpolation=cv2.INTER_AREA
+    )
+    if rng.random() < 0.5:
+        part = part[:, ::-1]
+    return np.ascontiguousarray(part)
+
+
+def _defocus(rng: np.random.Generator, frames: int, hardness: float, size: tuple[int, int]) -> np.ndarray:
+    """[frames] pixels: mostly none; now and then a stretch of frames is out of focus."""
+    out = np.zeros(frames)
+    if rng.random() < 0.2 * hardness:
+        centre, width = rng.uniform(0, frames), rng.uniform(1, max(frames / 2, 2))
+        strength = rng.uniform(0.002, 0.012) * size[0]
+        out = strength * np.exp(-0.5 * ((np.arange(frames) - centre) / width) ** 2)
+    return out
+
+
+# --- videos and crops ----------------------------------------------------------------------------------
+
+
+def render_video(
+    cast: Cast,
+    seed: int | tuple[int, ...],
+    *,
+    frames: int,
+    size: tuple[int, int],
+    fps: float,
+    difficulty: str,
+    people: tuple[int, int],
+) -> Iterator[tuple[np.ndarray, FrameTruth]]:
+    """Frames of one scene with all their labels."""
+    rng = np.random.default_rng(seed)
+    scene = sample_scene(
+        cast, rng, frames=frames, fps=fps, size=size, hardness=HARDNESS[difficulty], people=people
+    )
+    for index in range(frames):
+        picture, seen, _ = scene.frame(index, rng)
+        truths, ignored = [], []
+        for k, person in enumerate(seen):
+            x1, y1, x2, y2 = person.box_xyxy
+            if x2 <= x1 or y2 <= y1:
+                continue
+            if person.keypoints[:_BODY, 2].sum() < _LEAST_JOINTS or not person.visible[:_BODY].any():
+                continue  # as annotators leave them out
+            if y2 - y1 < _TINY_PX:
+                ignored.append(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32))
+                continue
+            truths.append(
+                PersonTruth(
+                    track_id=k,
+                    keypoints=person.keypoints[:_BODY],
+                    visible=person.visible[:_BODY],
+                    box_xyxy=person.box_xyxy,
+                    head_box_xyxy=person.head_box_xyxy,
+                    depth_m=person.depth_m,
+                    coco17=_coco(person),
+                )
+            )
+        yield picture, FrameTruth(index, (index + scene.shutter / 2) / fps, truths, ignored)
+
+
+_COCO = [JOINTS.index(name) for name in COCO17.joints]
+
+
+def _coco(person: Seen) -> np.ndarray:
+    """[17, 3] COCO's joints with COCO's flags."""
+    out = person.keypoints[_COCO].copy()
+    out[:, 2] *= 1 + person.visible[_COCO]
+    return out
+
+
+def load_cast(assets: str | os.PathLike[str], seed: tuple[int, ...], crowd: int = 400) -> Cast:
+    """People, movements and surroundings of an assets folder.
+
+    Raises:
+        InputError: something that no scene can do without is missing.
+    """
+    found = Assets.load(Path(assets))
+    pictures = []
+    for path in find_panoramas(found):
+        picture = cv2.imread(str(path))
+        if picture is None:
+            raise InputError(f"{path}: cannot be decoded as an image")
+        pictures.append(Panorama.of(picture[..., ::-1]))
+    return Cast(found, MoveLibrary.load(Path(assets)), pictures, seed, crowd)
+
+
+def find_panoramas(assets: Assets) -> list[Path]:
+    """The pictures of all directions that light the scenes; :class:`InputError` where there is none."""
+    if not assets.panoramas:
+        folder = assets.base_path.parents[2]
+        raise InputError(f"{folder}: no panoramas/*.jpg, which light the scenes and stand behind them")
+    return list(assets.panoramas)

@@ -1,0 +1,188 @@
+"""Rendered scenes, crops and data sets from MakeHuman's assets."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vidpose.data.check import check_dataset
+from vidpose.data.synthesis.makehuman import scene as scenes
+from vidpose.data.synthesis.makehuman.camera import look
+from vidpose.data.synthesis.makehuman.crops import render_crop
+from vidpose.data.synthesis.makehuman.draw import Exposure
+from vidpose.data.synthesis.makehuman.figure import join
+from vidpose.data.synthesis.makehuman.skinning import vertex_normals
+from vidpose.data.synthesis.makehuman.things import box
+from vidpose.data.synthesis.makehuman.truth import JOINTS, depth_of_joints, see_person
+from vidpose.data.synthesis.write import synthesize
+from vidpose.errors import InputError
+
+JOINT = {name: k for k, name in enumerate(JOINTS)}
+
+
+@pytest.fixture(scope="session")
+def assets(shared_dir: Path | None) -> Path:
+    if shared_dir is None or not (shared_dir / "assets" / "makehuman").is_dir():
+        pytest.skip("needs MakeHuman's assets")
+    return shared_dir / "assets"
+
+
+@pytest.fixture(scope="session")
+def cast(assets: Path) -> scenes.Cast:
+    return scenes.load_cast(assets, (7,), crowd=3)
+
+
+def scene_of(cast: scenes.Cast, seed: int, **changed: object) -> scenes.Scene:
+    rng = np.random.default_rng(seed)
+    scene = scenes.sample_scene(
+        cast, rng, frames=4, fps=25, size=(120, 160), hardness=0.0, people=(1, 1), fill=(0.6, 0.9)
+    )
+    scene.things.clear()
+    return dataclasses.replace(scene, **changed)  # type: ignore[arg-type]
+
+
+# --- what is seen, without assets ------------------------------------------------------------------------
+
+
+def seen(nearness: float, owner: int, depth: float = 3.0) -> bool:
+    """Whether joints ``depth`` metres straight ahead are visible behind a surface."""
+    camera = look(np.zeros(3), np.array([0.0, 0.0, 1.0]), 0.0, 50.0, (8.0, 8.0))
+    exposure = Exposure(
+        np.zeros((16, 16, 3)), np.full((16, 16), nearness, np.float32), np.full((16, 16), owner, np.int32)
+    )
+    joints = np.tile([0.0, 0.0, depth], (len(JOINTS), 1))
+    person = see_person(0, joints, joints, joints, camera, exposure, depth_of_joints(1.0))
+    assert person.keypoints[0, :2] == pytest.approx(7.5, abs=1e-3)  # 0 is the first pixel's centre
+    return bool(person.visible[JOINT["left_wrist"]])
+
+
+def test_a_joint_is_visible_beneath_its_own_skin_and_not_behind_the_body_or_another() -> None:
+    assert seen(1 / 2.95, owner=0)  # its own surface, 5 cm before it
+    assert not seen(1 / 2.7, owner=0)  # its own trunk, 30 cm before it
+    assert not seen(1 / 2.95, owner=1)
+    assert seen(1 / 3.5, owner=1)  # another, behind
+    assert seen(0.0, owner=-1)
+
+
+def test_a_joint_behind_the_camera_is_nowhere() -> None:
+    camera = look(np.zeros(3), np.array([0.0, 0.0, 1.0]), 0.0, 50.0, (8.0, 8.0))
+    exposure = Exposure(
+        np.zeros((16, 16, 3)), np.zeros((16, 16), np.float32), np.full((16, 16), -1, np.int32)
+    )
+    joints = np.tile([0.0, 0.0, -3.0], (len(JOINTS), 1))
+    person = see_person(0, joints, joints, joints, camera, exposure, depth_of_joints(1.0))
+    assert not person.visible.any() and not person.keypoints.any() and not person.box_xyxy.any()
+
+
+# --- scenes ----------------------------------------------------------------------------------------------
+
+
+def test_one_seed_gives_one_video_whatever_was_made_before(assets: Path, cast: scenes.Cast) -> None:
+    def film(cast: scenes.Cast) -> list[np.ndarray]:
+        settings = {"frames": 2, "size": (72, 96), "fps": 25, "difficulty": "hard", "people": (1, 2)}
+        return [picture for picture, _ in scenes.render_video(cast, (5, 1, 0), **settings)]
+
+    other = dataclasses.replace(cast, _people={})
+    other.hire(np.random.default_rng(99))
+    np.testing.assert_array_equal(film(cast), film(other))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_visible_joints_lie_on_their_person_and_in_the_box(cast: scenes.Cast, seed: int) -> None:
+    scene = scene_of(cast, seed)
+    picture, people, exposure = scene.frame(1, np.random.default_rng(0))
+    assert picture.shape == (120, 160, 3) and len(people) == 1
+    person = people[0]
+    x, y = (person.keypoints[person.visible, :2] + 0.5).astype(int).T
+    on_person = exposure.owner[y, x] == 0
+    assert on_person.mean() > 0.85  # head_top and eyes may stick out of a thin outline by a pixel
+    x1, y1, x2, y2 = person.box_xyxy
+    rows, columns = np.nonzero(exposure.owner == 0)
+    assert x1 - 3 <= columns.min() and columns.max() <= x2 + 3
+    assert y1 - 3 <= rows.min() and rows.max() <= y2 + 3
+
+
+def test_a_wall_before_a_person_hides_all_joints_and_leaves_the_box(cast: scenes.Cast) -> None:
+    scene = scene_of(cast, 1)
+    before = scene.frame(1, np.random.default_rng(0))[1][0]
+    camera = scene.camera(1.0)
+    figure = join([(box(np.array([2.0, 8.0, 2.0])), np.full((4, 4, 3), 99, np.uint8), "thing")])
+    place = camera.eye + camera.rotation[2] * 1.8 - [0, 4, 0]
+    normals = vertex_normals(figure.vertices, figure.faces)
+    scene.things.append(scenes.Thing(figure, place, np.zeros(3), normals))
+    person = scene.frame(1, np.random.default_rng(0))[1][0]
+    assert before.visible.any() and not person.visible.any()
+    np.testing.assert_array_equal(person.keypoints, before.keypoints)
+    np.testing.assert_array_equal(person.box_xyxy, before.box_xyxy)
+
+
+def test_an_open_shutter_blurs_what_moves(cast: scenes.Cast) -> None:
+    def sharpness(shutter: float) -> float:
+        total = 0.0
+        for seed in range(3):
+            scene = scene_of(cast, seed, shutter=shutter)
+            scene.sensor = dataclasses.replace(scene.sensor, noise=(0, 0), jpeg=0, blur_px=0.0, smaller=1.0)
+            scene.path = dataclasses.replace(scene.path, shake=(0.05, 6.0))
+            image = scene.frame(1, np.random.default_rng(0))[0].astype(float)
+            total += float(np.abs(np.diff(image, axis=0)).mean() + np.abs(np.diff(image, axis=1)).mean())
+        return total
+
+    assert sharpness(0.9) < 0.9 * sharpness(0.0)
+
+
+def test_feet_stand_on_the_ground(cast: scenes.Cast) -> None:
+    heights = []
+    for seed in range(12):
+        actor = scenes.sample_actor(cast, np.random.default_rng(seed), 4, 25.0, np.zeros(3))
+        heights.append(actor.pose(2)[0][actor.who.outline, 1].min())
+    assert abs(float(np.median(heights))) < 0.03  # some jump
+    assert min(heights) > -0.08
+
+
+def test_a_crop_is_about_its_person(cast: scenes.Cast) -> None:
+    inside, height = [], []
+    for seed in range(8):
+        clip = render_crop(cast, np.random.default_rng(seed), frames=2, size=(64, 48))
+        assert clip.images.shape == (2, 64, 48, 3) and clip.keypoints.shape == (2, len(JOINTS), 3)
+        inside.append(clip.keypoints[1, :15, 2].mean())
+        shown = clip.keypoints[1][clip.keypoints[1, :, 2] > 0]
+        height.append(max(np.ptp(shown[:, 0]) / 48, np.ptp(shown[:, 1]) / 64))
+    assert np.mean(inside) > 0.85 and 0.4 < np.mean(height) < 0.95
+
+
+# --- data sets -------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_of_rendered_people_is_whole_and_kept(assets: Path, tmp_path: Path) -> None:
+    settings = {"videos": 1, "frames": 3, "size": (96, 128), "seed": 2, "kind": "makehuman", "assets": assets}
+    first = synthesize(tmp_path / "set", quiet=True, **settings)  # type: ignore[arg-type]
+    assert (first["kept"], first["frames"]) == (0, 3)
+    assert check_dataset(tmp_path / "set").problems == [] or first["people"] == 0
+    assert synthesize(tmp_path / "set", quiet=True, **settings)["kept"] == 1  # type: ignore[arg-type]
+    [file] = (tmp_path / "set" / "annotations" / "train").glob("*.json")
+    for person in json.loads(file.read_text())["annotations"]:
+        coco = np.array(person["keypoints_coco17"]).reshape(17, 3)
+        ours = np.array(person["keypoints"]).reshape(17, 3)
+        np.testing.assert_allclose(coco[0, :2], ours[0, :2])  # the nose
+        assert set(coco[:, 2]) <= {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"kind": "robots"}, "give one of drawn, makehuman"),
+        ({"kind": "makehuman"}, "--assets DIR"),
+        ({"assets": "somewhere"}, "--assets DIR"),
+        ({"kind": "makehuman", "assets": "no/such"}, "no/such: no such folder"),
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    tmp_path: Path, changed: dict[str, str], match: str
+) -> None:
+    with pytest.raises(InputError, match=match):
+        synthesize(tmp_path / "set", videos=1, frames=1, quiet=True, **changed)  # type: ignore[arg-type]
+    assert not (tmp_path / "set").exists()

@@ -51,9 +51,9 @@ def scene_of(cast: scenes.Cast, seed: int, **changed: object) -> scenes.Scene:
 def seen(nearness: float, owner: int, depth: float = 3.0) -> bool:
     """Whether joints ``depth`` metres straight ahead are visible behind a surface."""
     camera = look(np.zeros(3), np.array([0.0, 0.0, 1.0]), 0.0, 50.0, (8.0, 8.0))
-    exposure = Exposure(
-        np.zeros((16, 16, 3)), np.full((16, 16), nearness, np.float32), np.full((16, 16), owner, np.int32)
-    )
+    numbers = np.full((16, 16), owner, np.int32)  # figures of one triangle each
+    near = np.full((16, 16), nearness, np.float32)
+    exposure = Exposure(np.zeros((16, 16, 3)), near, numbers, np.arange(3))
     joints = np.tile([0.0, 0.0, depth], (len(JOINTS), 1))
     person = see_person(0, joints, joints, joints, camera, exposure, depth_of_joints(1.0))
     assert person.keypoints[0, :2] == pytest.approx(7.5, abs=1e-3)  # 0 is the first pixel's centre
@@ -70,9 +70,8 @@ def test_a_joint_is_visible_beneath_its_own_skin_and_not_behind_the_body_or_anot
 
 def test_a_joint_behind_the_camera_is_nowhere() -> None:
     camera = look(np.zeros(3), np.array([0.0, 0.0, 1.0]), 0.0, 50.0, (8.0, 8.0))
-    exposure = Exposure(
-        np.zeros((16, 16, 3)), np.zeros((16, 16), np.float32), np.full((16, 16), -1, np.int32)
-    )
+    near, nothing = np.zeros((16, 16), np.float32), np.full((16, 16), -1, np.int32)
+    exposure = Exposure(np.zeros((16, 16, 3)), near, nothing, np.arange(2))
     joints = np.tile([0.0, 0.0, -3.0], (len(JOINTS), 1))
     person = see_person(0, joints, joints, joints, camera, exposure, depth_of_joints(1.0))
     assert not person.visible.any() and not person.keypoints.any() and not person.box_xyxy.any()

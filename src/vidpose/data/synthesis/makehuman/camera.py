@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,16 +42,24 @@ def look(
     eye: np.ndarray, target: np.ndarray, roll: float, focal: float, centre: tuple[float, float]
 ) -> Camera:
     """A camera at ``eye`` that has ``target`` in its middle; ``roll`` radians turn the picture clockwise."""
-    ahead = target - eye
-    ahead = ahead / np.linalg.norm(ahead)
-    up = np.array([0.0, 1.0, 0.0]) if abs(ahead[1]) < 0.999 else np.array([0.0, 0.0, 1.0])
-    right = np.cross(ahead, up)
-    right /= np.linalg.norm(right)
-    down = np.cross(ahead, right)
-    cosine, sine = np.cos(roll), np.sin(roll)
-    rotation = np.stack([cosine * right + sine * down, cosine * down - sine * right, ahead])
+    x, y, z = (float(v) for v in target - eye)
+    length = math.sqrt(x * x + y * y + z * z)
+    x, y, z = x / length, y / length, z / length
+    flat = math.hypot(x, z)
+    # right = ahead x up and down = ahead x right; seen straight up or down, the world's x is right
+    rx, rz = (-z / flat, x / flat) if flat > 0.04 else (1.0, 0.0)
+    dx, dy, dz = y * rz, z * rx - x * rz, -y * rx
+    c, s = math.cos(roll), math.sin(roll)
+    rotation = np.array(
+        [
+            [c * rx + s * dx, s * dy, c * rz + s * dz],
+            [c * dx - s * rx, c * dy, c * dz - s * rz],
+            [x, y, z],
+        ],
+        dtype=np.float32,
+    )
     lens = np.array([focal, *centre, NEAR_M], dtype=np.float32)
-    return Camera(rotation.astype(np.float32), eye.astype(np.float32), lens)
+    return Camera(rotation, eye.astype(np.float32), lens)
 
 
 def smooth_noise(rng: np.random.Generator, times: np.ndarray, hertz: float, count: int) -> np.ndarray:

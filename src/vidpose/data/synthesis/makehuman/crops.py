@@ -94,7 +94,7 @@ def _draw(
     scene.size = size
     images, keypoints, visible = [], [], []
     for index in range(frames):
-        picture, people_seen, _ = scene.frame(index, rng)
+        picture, people_seen, _ = scene.frame(index, rng, people=1)
         images.append(picture)
         keypoints.append(people_seen[0].keypoints)
         visible.append(people_seen[0].visible)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,8 +47,15 @@ class Exposure:
     """[h, w, 3] float32 linear RGB."""
     nearness: np.ndarray
     """[h, w] float32 1 / depth in metres, 0 for the backdrop."""
-    owner: np.ndarray
-    """[h, w] int32 number of the figure, -1 for the backdrop."""
+    seen: np.ndarray
+    """[h, w] int32 number of the triangle, -1 for the backdrop."""
+    first: np.ndarray
+    """[figures + 1] number of each figure's first triangle."""
+
+    @cached_property
+    def owner(self) -> np.ndarray:
+        """[h, w] int32 number of the figure, -1 for the backdrop."""
+        return (np.searchsorted(self.first, self.seen, side="right") - 1).astype(np.int32)
 
 
 def cast_shadows(posed: list[Posed], light: np.ndarray, middle: np.ndarray, radius: float) -> ShadowMap:
@@ -79,7 +87,7 @@ def expose(
 
     Args:
         size: (h, w).
-        backdrop: [h, w, 3] linear RGB in place of what the surroundings show.
+        backdrop: of :func:`behind`, where it is known.
     """
     nearness = np.zeros(size, dtype=np.float32)
     seen = np.full(size, -1, dtype=np.int32)
@@ -102,17 +110,7 @@ def expose(
         )
         screens.append(screen)
         first.append(first[-1] + len(f.faces))
-    image = (
-        backdrop.copy()
-        if backdrop is not None
-        else view(surroundings, camera.rotation, camera.eye, camera.lens, size)
-    )
-    lit = np.ones(size, dtype=np.float32)
-    raster.ground_shadow(
-        camera.rotation, camera.eye, camera.lens, shadows.near, shadows.axes, shadows.origin, shadows.scale,
-        _FAR_M, lit,
-    )  # fmt: skip
-    image *= (1 - surroundings.shadow * (1 - lit))[..., None]
+    image = backdrop.copy() if backdrop is not None else behind(camera, surroundings, shadows, size)
     for one, screen, start in zip(posed, screens, first[:-1], strict=True):
         f = one.figure
         raster.shade(
@@ -120,6 +118,25 @@ def expose(
             f.levels, _LINEAR, start, nearness, seen, camera.eye, surroundings.ambient, surroundings.lights,
             surroundings.colours, shadows.near, shadows.axes, shadows.origin, shadows.scale, _FAR_M, image,
         )  # fmt: skip
-    owner = np.searchsorted(np.array(first), seen, side="right").astype(np.int32) - 1
-    owner[seen < 0] = -1
-    return Exposure(image, nearness, owner)
+    return Exposure(image, nearness, seen, np.array(first))
+
+
+def behind(
+    camera: Camera,
+    surroundings: Surroundings,
+    shadows: ShadowMap,
+    size: tuple[int, int],
+    flat: np.ndarray | None = None,
+) -> np.ndarray:
+    """[h, w, 3] float32 linear RGB: the surroundings or a flat backdrop, and shadows on the ground."""
+    if flat is None:
+        image = view(surroundings, camera.rotation, camera.eye, camera.lens, size)
+    else:
+        image = flat.copy()
+    lit = np.ones(size, dtype=np.float32)
+    raster.ground_shadow(
+        camera.rotation, camera.eye, camera.lens, shadows.near, shadows.axes, shadows.origin, shadows.scale,
+        _FAR_M, lit,
+    )  # fmt: skip
+    image *= (1 - surroundings.shadow * (1 - lit))[..., None]
+    return image

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,12 @@ from vidpose.data.synthesis.render import FrameTruth, PersonTruth
 from vidpose.errors import InputError
 from vidpose.skeletons import COCO17
 
-from . import skinning
+from . import draw, skinning
 from .assets import Assets
 from .camera import Camera, CameraPath, sample_path
-from .draw import Exposure, Posed, cast_shadows, expose
+from .draw import Exposure, Posed
 from .figure import Figure, join
-from .light import Panorama, Surroundings, surround, view
+from .light import Panorama, Surroundings, surround
 from .moves import MoveLibrary
 from .sensor import Sensor, sample_sensor
 from .things import sample_thing
@@ -32,6 +32,8 @@ HARDNESS = {"clean": 0.0, "mixed": 0.6, "hard": 1.0}
 _SUBFRAMES = 5
 _TINY_PX = 18
 _LEAST_JOINTS = 3
+_STEADY_PX = 0.7
+_PLAYS, _PLAY_FRAMES = 10, 60
 _BODY = 15  # joints of PoseTrack, the first of JOINTS
 
 
@@ -153,10 +155,11 @@ class Scene:
     """[frames] pixels of blur beyond the lens's own."""
     flat: np.ndarray | None = None
     """[h, w, 3] linear RGB backdrop in place of the surroundings."""
-    _still: np.ndarray | None = field(default=None, repr=False)
 
-    def frame(self, index: int, rng: np.random.Generator) -> tuple[np.ndarray, list[Seen], Exposure]:
-        """The picture [h, w, 3] uint8 RGB, its people, and the exposure in the middle of the time."""
+    def frame(
+        self, index: int, rng: np.random.Generator, people: int | None = None
+    ) -> tuple[np.ndarray, list[Seen], Exposure]:
+        """The picture [h, w, 3] uint8 RGB, its people (the first few), and the middle exposure."""
         cameras = [self.camera(index + self.shutter * k) for k in (0.0, 0.5, 1.0)]
         begin = [actor.pose(index) for actor in self.actors]
         end = [actor.pose(index + 1) for actor in self.actors]
@@ -165,25 +168,31 @@ class Scene:
         times = self.shutter * (np.arange(count) + 0.5) / count
         total: np.ndarray | None = None
         kept: Exposure | None = None
+        behind: np.ndarray | None = None
+        steady = self._turned(cameras) < _STEADY_PX
         for k, time in enumerate(times):
             posed, joints = self._posed(begin, end, float(time), index)
             if k == 0:
                 shadows = self._shadows(posed)
             camera = cameras[1] if count == 1 else self.camera(index + float(time))
-            exposure = expose(posed, camera, self.surroundings, shadows, self.size, self._backdrop(camera))
+            if behind is None or not steady:
+                behind = draw.behind(
+                    cameras[1] if steady else camera, self.surroundings, shadows, self.size, self.flat
+                )
+            exposure = draw.expose(posed, camera, self.surroundings, shadows, self.size, behind)
             total = exposure.light if total is None else total + exposure.light
             if k == count // 2:
                 kept, seen_joints, seen_posed, at = exposure, joints, posed, camera
         assert kept is not None and total is not None
-        people = [
+        truths = [
             see_person(
                 k, seen_joints[k], seen_posed[k].vertices[actor.who.outline],
                 seen_posed[k].vertices[actor.who.head], at, kept, actor.who.depths,
             )
-            for k, actor in enumerate(self.actors)
+            for k, actor in enumerate(self.actors[:people])
         ]  # fmt: skip
         picture = self.sensor.develop(total / np.float32(count), rng, float(self.defocus[index]))
-        return picture, people, kept
+        return picture, truths, kept
 
     def camera(self, time: float) -> Camera:
         """The camera at ``time`` in frames."""
@@ -204,7 +213,7 @@ class Scene:
             ahead = (one[:, 2] > 0.1) & (two[:, 2] > 0.1)
             far.append(np.linalg.norm(one[ahead, :2] - two[ahead, :2], axis=1))
         every = np.concatenate(far) if far else np.zeros(1)
-        return float(np.percentile(every, 90)) if len(every) else 0.0
+        return float(np.sort(every)[int(0.9 * len(every))]) if len(every) else 0.0
 
     def _posed(self, begin: Any, end: Any, time: float, index: int) -> tuple[list[Posed], list[np.ndarray]]:
         posed, joints = [], []
@@ -219,19 +228,13 @@ class Scene:
 
     def _shadows(self, posed: list[Posed]) -> Any:
         middle = posed[0].vertices.mean(axis=0)
-        return cast_shadows(posed, self.surroundings.lights[0], middle, radius=3.0)
+        return draw.cast_shadows(posed, self.surroundings.lights[0], middle, radius=3.0)
 
-    def _backdrop(self, camera: Camera) -> np.ndarray | None:
-        if self.flat is not None:
-            return self.flat
-        if (
-            self._still is None
-            and not self.path.velocity.any()
-            and not self.path.shake[0]
-            and not self.path.follow
-        ):
-            self._still = view(self.surroundings, camera.rotation, camera.eye, camera.lens, self.size)
-        return self._still
+    def _turned(self, cameras: list[Camera]) -> float:
+        """Pixels by which the backdrop moves between the first and the last camera, about."""
+        ahead = cameras[0].eye + cameras[0].rotation[2] * 5
+        one, two = cameras[0].see(ahead), cameras[2].see(ahead)
+        return float(np.linalg.norm(one[:2] - two[:2]))
 
 
 # --- sampling ------------------------------------------------------------------------------------------
@@ -239,9 +242,10 @@ class Scene:
 
 @dataclass
 class Cast:
-    """Where scenes take their people, movements and surroundings from.
+    """Where scenes take their people, movements, things and surroundings from.
 
-    Person number k of a seed is always the same, whoever else was made before.
+    Person and thing number k of a seed are always the same, whoever else was made before. Where ``repeats``
+    is above 1, a scene depends on those before it.
     """
 
     assets: Assets
@@ -252,7 +256,12 @@ class Cast:
     """How many people there are."""
     kept: int = 32
     """How many of them stay in memory, those used last."""
+    repeats: int = 1
+    """In how many scenes a person plays parts of one movement."""
+    things: int = 120
     _people: dict[int, Dressed] = field(default_factory=dict, repr=False)
+    _things: dict[int, Figure] = field(default_factory=dict, repr=False)
+    _plays: list[list[Any]] = field(default_factory=list, repr=False)
 
     def hire(self, rng: np.random.Generator) -> Dressed:
         number = int(rng.integers(self.crowd))
@@ -264,19 +273,41 @@ class Cast:
             del self._people[next(iter(self._people))]
         return dressed
 
+    def thing(self, rng: np.random.Generator) -> Figure:
+        """A thing on the ground around x = z = 0."""
+        number = int(rng.integers(self.things))
+        if number not in self._things:
+            mesh, texture = sample_thing(np.random.default_rng((*self.seed, self.crowd + number)))
+            self._things[number] = join([(mesh, texture, "thing")])
+        return self._things[number]
 
-def sample_actor(
-    cast: Cast,
-    rng: np.random.Generator,
-    frames: int,
-    fps: float,
-    place: np.ndarray,
-    who: Dressed | None = None,
-) -> Actor:
+    def play(self, rng: np.random.Generator, frames: int, fps: float) -> tuple[Dressed, Motion]:
+        """A person and a movement of ``frames``."""
+        if self.repeats == 1:
+            who = self.hire(rng)
+            return who, self._move(rng, who, frames, fps)
+        if len(self._plays) < _PLAYS:
+            who = self.hire(rng)
+            self._plays.append([who, self._move(rng, who, frames + _PLAY_FRAMES, fps), self.repeats])
+        number = int(rng.integers(len(self._plays)))
+        who, motion, left = self._plays[number]
+        self._plays[number][2] -= 1
+        if left == 1 or len(motion.root) < frames:
+            del self._plays[number]
+        if len(motion.root) < frames:  # of a call with fewer frames
+            return self.play(rng, frames, fps)
+        start = int(rng.integers(len(motion.root) - frames + 1))
+        part = slice(start, start + frames)
+        return who, replace(motion, rotations=motion.rotations[part], root=motion.root[part])
+
+    def _move(self, rng: np.random.Generator, who: Dressed, frames: int, fps: float) -> Motion:
+        assert who.figure.rig is not None
+        return self.library.sample(rng, frames, fps, who.figure.rig, who.sole)
+
+
+def sample_actor(cast: Cast, rng: np.random.Generator, frames: int, fps: float, place: np.ndarray) -> Actor:
     """A person who is at ``place`` [3] in the middle of the video, turned anywhere."""
-    who = who or cast.hire(rng)
-    assert who.figure.rig is not None
-    motion = cast.library.sample(rng, frames + 1, fps, who.figure.rig, who.sole)
+    who, motion = cast.play(rng, frames + 1, fps)
     angle = rng.uniform(0, 2 * np.pi)
     c, s = np.cos(angle), np.sin(angle)
     turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
@@ -320,7 +351,9 @@ def sample_scene(
         if np.linalg.norm(place) < 0.35:
             place = across * 0.5 * rng.choice([-1, 1])
         actors.append(sample_actor(cast, rng, frames, fps, place))
-    things = _sample_things(rng, hardness, toward, across, float(np.linalg.norm(path.start - target)), frames)
+    things = _sample_things(
+        cast, rng, hardness, toward, across, float(np.linalg.norm(path.start - target)), frames
+    )
     surroundings = surround(cast.panoramas[int(rng.integers(len(cast.panoramas)))], rng)
     flat = _flat_backdrop(cast, rng, backdrop or size) if rng.random() < 0.2 else None
     return Scene(
@@ -338,6 +371,7 @@ def sample_scene(
 
 
 def _sample_things(
+    cast: Cast,
     rng: np.random.Generator,
     hardness: float,
     toward: np.ndarray,
@@ -348,15 +382,15 @@ def _sample_things(
     """Things in front of and behind the people."""
     out = []
     for _ in range(int(rng.poisson(1.2 * (0.3 + hardness)))):
-        mesh, texture = sample_thing(rng)
-        figure = join([(mesh, texture, "thing")])
+        figure = cast.thing(rng)
         before = rng.random() < 0.3
         depth = rng.uniform(0.25, 0.6) * distance if before else -rng.uniform(0.3, 5)
         place = toward * depth + across * rng.normal(0, 0.7 if before else 2.0)
         place[1] = rng.choice([0.0, rng.uniform(0, 1.2)], p=[0.8, 0.2])
         angle = rng.uniform(0, 2 * np.pi)
         c, s = np.cos(angle), np.sin(angle)
-        figure.vertices = (figure.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])).astype(np.float32)
+        turned = figure.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+        figure = replace(figure, vertices=turned.astype(np.float32))
         moving = rng.random() < 0.3
         velocity = across * rng.normal(0, 0.04) if moving else np.zeros(3)
         normals = skinning.vertex_normals(figure.vertices, figure.faces)
@@ -449,7 +483,9 @@ def _coco(person: Seen) -> np.ndarray:
     return out
 
 
-def load_cast(assets: str | os.PathLike[str], seed: tuple[int, ...], crowd: int = 400) -> Cast:
+def load_cast(
+    assets: str | os.PathLike[str], seed: tuple[int, ...], crowd: int = 400, repeats: int = 1
+) -> Cast:
     """People, movements and surroundings of an assets folder.
 
     Raises:
@@ -462,7 +498,7 @@ def load_cast(assets: str | os.PathLike[str], seed: tuple[int, ...], crowd: int 
         if picture is None:
             raise InputError(f"{path}: cannot be decoded as an image")
         pictures.append(Panorama.of(picture[..., ::-1]))
-    return Cast(found, MoveLibrary.load(Path(assets)), pictures, seed, crowd)
+    return Cast(found, MoveLibrary.load(Path(assets)), pictures, seed, crowd, repeats=repeats)
 
 
 def find_panoramas(assets: Assets) -> list[Path]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
+
+_GRAIN = 1024
+_BRIGHTEST, _STEPS = 3, 8192
 
 
 @dataclass
@@ -48,13 +52,12 @@ class Sensor:
         shot, dark = self.noise
         if shot > 0 or dark > 0:
             spread = np.sqrt(shot * shot * np.clip(image, 0, 1) + dark * dark)
-            image = image + spread * rng.standard_normal(image.shape, dtype=np.float32)
-        image = np.clip(image, 0, None)
-        image = image / (1 + 0.25 * np.maximum(image - 0.8, 0))  # highlights roll off
-        image = np.clip(image, 0, 1) ** (1 / self.gamma)
-        image = (image - 0.5) * self.contrast + 0.5
+            image = image + spread * _grain(rng, image.shape[0], image.shape[1])
+        image = self._curve()[(np.clip(image, 0, _BRIGHTEST) * _STEPS).astype(np.uint16)]
         mean = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-        image = mean[..., None] + (0.0 if self.grey else self.saturation) * (image - mean[..., None])
+        image = mean[..., None] + np.float32(0.0 if self.grey else self.saturation) * (
+            image - mean[..., None]
+        )
         out = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
         if self.jpeg:
             coded = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])[1]
@@ -62,6 +65,29 @@ class Sensor:
         if out.shape[:2] != (height, width):
             out = cv2.resize(np.ascontiguousarray(out), (width, height), interpolation=cv2.INTER_CUBIC)
         return np.ascontiguousarray(out)
+
+    def _curve(self) -> np.ndarray:
+        """float32 stored intensity of light from 0 to ``_BRIGHTEST`` in ``_STEPS`` steps to white."""
+        light = (np.arange(_BRIGHTEST * _STEPS + 1) + 0.5) / _STEPS
+        rolled = light / (1 + 0.25 * np.maximum(light - 0.8, 0))  # highlights roll off
+        stored = np.clip(rolled, 0, 1) ** (1 / self.gamma)
+        out: np.ndarray = ((stored - 0.5) * self.contrast + 0.5).astype(np.float32)
+        return out
+
+
+@lru_cache(maxsize=1)
+def _normal() -> np.ndarray:
+    """[_GRAIN, _GRAIN, 3] float32 normal numbers, the same in every process."""
+    return np.random.default_rng(0).standard_normal((_GRAIN, _GRAIN, 3), dtype=np.float32)
+
+
+def _grain(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """[height, width, 3] normal numbers: a random part of many, as new ones take long to make."""
+    if height > _GRAIN // 2 or width > _GRAIN // 2:
+        return rng.standard_normal((height, width, 3), dtype=np.float32)
+    top, left = rng.integers(0, _GRAIN - height), rng.integers(0, _GRAIN - width)
+    part = _normal()[top : top + height, left : left + width]
+    return part[:: rng.choice((-1, 1)), :: rng.choice((-1, 1))]
 
 
 def sample_sensor(rng: np.random.Generator, hardness: float = 1.0) -> Sensor:

@@ -36,6 +36,10 @@ def synthesize(
     assets: Annotated[
         Path | None, typer.Option("--assets", metavar="DIR", help="MakeHuman's assets, for makehuman.")
     ] = None,
+    clips: Annotated[
+        int | None,
+        typer.Option("--clips", help="Each video: so many clips about one person instead (makehuman)."),
+    ] = None,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -55,6 +59,7 @@ def synthesize(
         difficulty=difficulty,
         kind=people,
         assets=assets,
+        clips=clips,
         workers=workers,
         quiet=quiet,
     )

@@ -170,6 +170,19 @@ def test_a_data_set_of_rendered_people_is_whole_and_kept(assets: Path, tmp_path:
         assert set(coco[:, 2]) <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("frames", [1, 3])
+def test_clips_about_people_are_a_data_set_too(assets: Path, tmp_path: Path, frames: int) -> None:
+    settings = {"videos": 1, "size": (128, 96), "seed": 2, "kind": "makehuman", "assets": assets}
+    made = synthesize(tmp_path / "set", frames=frames, clips=4, quiet=True, **settings)  # type: ignore[arg-type]
+    assert made["frames"] == 4 * frames
+    report = check_dataset(tmp_path / "set")
+    assert report.problems == []
+    counts = report.splits["train"]
+    assert (counts.videos, counts.frames) == ((1, 4) if frames == 1 else (4, 12))
+    again = synthesize(tmp_path / "set", frames=frames, clips=4, quiet=True, **settings)  # type: ignore[arg-type]
+    assert again["kept"] == 1
+
+
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
@@ -177,6 +190,8 @@ def test_a_data_set_of_rendered_people_is_whole_and_kept(assets: Path, tmp_path:
         ({"kind": "makehuman"}, "--assets DIR"),
         ({"assets": "somewhere"}, "--assets DIR"),
         ({"kind": "makehuman", "assets": "no/such"}, "no/such: no such folder"),
+        ({"clips": 5}, "clips are for makehuman people"),
+        ({"kind": "makehuman", "assets": "no/such", "clips": 0}, "1 to 10000 of them"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(

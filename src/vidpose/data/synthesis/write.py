@@ -64,6 +64,7 @@ def synthesize(
     people: tuple[int, int] = (2, 5),
     kind: str = "drawn",
     assets: str | os.PathLike[str] | None = None,
+    clips: int | None = None,
     workers: int = 1,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -87,6 +88,8 @@ def synthesize(
         people: fewest and most people in a scene.
         kind: ``drawn``, flat people of textured parts, or ``makehuman``, rendered from ``assets``.
         assets: folder with ``makehuman``, ``mocap`` and ``panoramas``, the first in MakeHuman's own layout.
+        clips: each of the ``videos`` is so many short clips of ``frames`` frames instead, each drawn about one
+            person at ``size`` (makehuman only). Clips of one frame share a folder, others have one each.
         workers: processes.
         quiet: no progress.
 
@@ -108,6 +111,8 @@ def synthesize(
         raise InputError(f"people are {kind!r}; give one of {', '.join(PEOPLE)}")
     if (kind == "makehuman") != (assets is not None):
         raise InputError("makehuman people need the folder of their assets, and only they: --assets DIR")
+    if clips is not None and (kind == "drawn" or write != "frames" or not 1 <= clips * frames <= 10_000):
+        raise InputError("clips are for makehuman people, written as frames, 1 to 10000 of them in a video")
     if write not in WRITES:
         raise InputError(f"write is {write!r}; give one of {', '.join(WRITES)}")
     if split not in SPLITS:
@@ -131,6 +136,8 @@ def synthesize(
     if kind != "drawn":
         _check_assets(str(assets))
         settings |= {"kind": kind, "version": RENDER_VERSION}
+    if clips is not None:
+        settings["clips"] = clips
     folder = str(assets) if assets is not None else None
     jobs = [(str(root), settings, index, write, folder) for index in range(videos)]
     results: list[dict[str, Any]] = []
@@ -143,7 +150,7 @@ def synthesize(
         "annotations": str(root / "annotations" / split),
         "videos": videos,
         "kept": sum(r["kept"] for r in results),
-        "frames": videos * frames,
+        "frames": videos * frames * (clips or 1),
         "people": sum(r["people"] for r in results),
         "names": [r["name"] for r in results],
     }
@@ -208,6 +215,19 @@ def _film(
             difficulty=settings["difficulty"],
             people=tuple(settings["people"]),
         )
+    if "clips" in settings:
+        from .makehuman.shards import render_shard
+
+        return render_shard(
+            _cast(assets, settings["seed"]),
+            seed,
+            clips=settings["clips"],
+            frames=settings["frames"],
+            size=tuple(settings["size"]),
+            fps=settings["fps"],
+            difficulty=settings["difficulty"],
+            people=tuple(settings["people"]),
+        )
     from .makehuman.scene import render_video
 
     return render_video(
@@ -240,7 +260,7 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
     with _frame_folder(folder if write != "video" else None) as images:
         if write == "frames":
             for image, truth in film:
-                _write_jpeg(images, truth.index, image)
+                _write_jpeg(images, _place(settings, truth.index), image)
                 truths.append(truth)
         else:
             with atomic_path(movie) as temporary:
@@ -248,6 +268,8 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
     document = posetrack18_document(
         truths, name, split, _video_number(settings["seed"], index), frames, tuple(size)
     )
+    for entry, truth in zip(document["images"], truths, strict=True):
+        entry["file_name"] = f"images/{split}/{name}/{_place(settings, truth.index)}"
     document["info"] = info
     write_json(labels, document)
     return {"name": name, "kept": False, "people": len(document["annotations"])}
@@ -264,7 +286,9 @@ def _complete(labels: Path, folder: Path, movie: Path, info: dict[str, Any], wri
         return None
     if not same or (write != "frames" and not movie.is_file()):
         return None
-    if write != "video" and not all((folder / f"{i:06d}.jpg").is_file() for i in range(info["frames"])):
+    if write != "video" and not all(
+        (folder / _place(info, i)).is_file() for i in range(info["frames"] * info.get("clips", 1))
+    ):
         return None
     return len(document["annotations"])
 
@@ -290,9 +314,18 @@ def _frame_folder(folder: Path | None) -> Iterator[Path | None]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _write_jpeg(folder: Path | None, index: int, image: np.ndarray) -> None:
+def _place(settings: dict[str, Any], index: int) -> str:
+    """A frame's path within the folder of its video; clips of several frames have folders of their own."""
+    length = settings["frames"]
+    if "clips" not in settings or length == 1:
+        return f"{index:06d}.jpg"
+    return f"{index // length:05d}/{index % length:06d}.jpg"
+
+
+def _write_jpeg(folder: Path | None, place: str, image: np.ndarray) -> None:
     assert folder is not None
-    path = folder / f"{index:06d}.jpg"
+    path = folder / place
+    path.parent.mkdir(exist_ok=True)
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
         raise InputError(f"{path}: cannot be written; is the disk full?")
@@ -308,7 +341,7 @@ def _write_movie(
         stream.options = {"crf": "18", "preset": "veryfast", "threads": "1"}
         for image, truth in film:
             if images is not None:
-                _write_jpeg(images, truth.index, image)
+                _write_jpeg(images, f"{truth.index:06d}.jpg", image)
             truths.append(truth)
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")):
                 container.mux(packet)
@@ -361,7 +394,7 @@ def posetrack18_document(
             bbox, head = (_xywh(box) for box in (person.box_xyxy, person.head_box_xyxy))
             annotations.append(
                 {
-                    "id": image_id * 100 + person.track_id,
+                    "id": image_id * 100 + person.track_id % 100,
                     "image_id": image_id,
                     "category_id": 1,
                     "track_id": person.track_id,

@@ -1,4 +1,4 @@
-"""Clips cut to one person, drawn at the size that networks take: no frame is drawn to be thrown away."""
+"""Clips about one person, drawn at the size that networks take: nothing is drawn to be thrown away."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .scene import HARDNESS, Cast, sample_scene
-from .truth import JOINTS
+from .truth import Seen
 
 _VIRTUAL = (720, 1280)
 _PADDING = 1.25
@@ -24,6 +24,8 @@ class CropClip:
     """[T, J, 3] float32: x, y in pixels of the crop and 1; 0 where the joint is outside of it."""
     visible: np.ndarray
     """[T, J] bool."""
+    people: list[Seen]
+    """The same person in each frame, with boxes."""
 
 
 def render_crop(
@@ -92,11 +94,11 @@ def _draw(
         centre=tuple(((np.array(scene.path.centre) - corner) * zoom).tolist()),  # type: ignore[arg-type]
     )
     scene.size = size
-    images, keypoints, visible = [], [], []
+    images, people_seen = [], []
     for index in range(frames):
-        picture, people_seen, _ = scene.frame(index, rng, people=1)
+        picture, [person], _ = scene.frame(index, rng, people=1)
         images.append(picture)
-        keypoints.append(people_seen[0].keypoints)
-        visible.append(people_seen[0].visible)
-    assert keypoints[0].shape == (len(JOINTS), 3)
-    return CropClip(np.stack(images), np.stack(keypoints), np.stack(visible))
+        people_seen.append(person)
+    keypoints = np.stack([person.keypoints for person in people_seen])
+    visible = np.stack([person.visible for person in people_seen])
+    return CropClip(np.stack(images), keypoints, visible, people_seen)

@@ -459,21 +459,24 @@ def render_video(
             if y2 - y1 < _TINY_PX:
                 ignored.append(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32))
                 continue
-            truths.append(
-                PersonTruth(
-                    track_id=k,
-                    keypoints=person.keypoints[:_BODY],
-                    visible=person.visible[:_BODY],
-                    box_xyxy=person.box_xyxy,
-                    head_box_xyxy=person.head_box_xyxy,
-                    depth_m=person.depth_m,
-                    coco17=_coco(person),
-                )
-            )
+            truths.append(person_truth(k, person))
         yield picture, FrameTruth(index, (index + scene.shutter / 2) / fps, truths, ignored)
 
 
 _COCO = [JOINTS.index(name) for name in COCO17.joints]
+
+
+def person_truth(track_id: int, person: Seen) -> PersonTruth:
+    """What a label file says of a person."""
+    return PersonTruth(
+        track_id=track_id,
+        keypoints=person.keypoints[:_BODY],
+        visible=person.visible[:_BODY],
+        box_xyxy=person.box_xyxy,
+        head_box_xyxy=person.head_box_xyxy,
+        depth_m=person.depth_m,
+        coco17=_coco(person),
+    )
 
 
 def _coco(person: Seen) -> np.ndarray:

@@ -88,7 +88,7 @@ def synthesize(
         people: fewest and most people in a scene.
         kind: ``drawn``, flat people of textured parts, or ``makehuman``, rendered from ``assets``.
         assets: folder with ``makehuman``, ``mocap`` and ``panoramas``, the first in MakeHuman's own layout.
-        clips: each of the ``videos`` is so many short clips of ``frames`` frames instead, each drawn about one
+        clips: each of the ``videos`` is so many clips of ``frames`` frames instead, each drawn about one
             person at ``size`` (makehuman only). Clips of one frame share a folder, others have one each.
         workers: processes.
         quiet: no progress.

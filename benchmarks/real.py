@@ -2,8 +2,8 @@
 
     python benchmarks/real.py --lsp DIR hrnet:default runs/vitpose_small/best.safetensors
 
-DIR is LSP-extended: joints.mat and images. Scored are the last 600 people with six or more labelled joints,
-DIR is LSP-extended: joints.mat and images. Scored are the last 600 people with six or more labelled joints;
+DIR is LSP-extended: joints.mat and images. Scored are the last 600 people with six labelled joints or more,
+which no training may see, in the boxes of their labels: PCK at 0.1 and 0.05 of the crop's height (the crop is
 1.25 times the box, in the model's own shape), and PCK@0.2 of the torso. A model of several frames gets the
 picture in each.
 """

@@ -75,6 +75,25 @@ def test_broken_files_are_one_line(name: str, text: str, message: str, tmp_path:
     assert "\n" not in str(error.value) and [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("number", ["31622776601683", "1000001"])
+def test_frame_numbers_that_no_video_has_are_refused_at_once(number: str, tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text(f"{number},1,1,1,10,20,1,1,1\n")
+    video = json.dumps(STUDIO_VIDEO).replace(
+        '"framesCount": ', '"was": 1, "framesCount": ' + number + ', "_": '
+    )
+    (tmp_path / "b.json").write_text(video)
+    for name in ("gt.txt", "b.json"):
+        with pytest.raises(InputError, match="a video has 0 to 1,000,000 frames"):
+            read_labels(tmp_path / name)
+
+
+def test_a_size_beyond_all_pictures_is_no_size(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps(coco_file()).replace('"width": 640', '"width": 1e999'))
+    assert "1e999" in (tmp_path / "c.json").read_text()
+    sizes = {frame.size for _, frame in read_labels(tmp_path / "c.json").splits[0].frames()}
+    assert (0, 0) in sizes
+
+
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_no_file_gives_a_traceback(tmp_path: Path, draw: st.DataObject) -> None:

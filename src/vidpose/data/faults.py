@@ -20,6 +20,9 @@ from vidpose.geometry import xywh_to_xyxy
 MAX_COORDINATE = 1e5
 """Pixels; beyond it a coordinate is a mistake, not a joint outside the picture."""
 
+MAX_FRAMES = 10**6
+"""Of one video, eleven hours of it; a larger number is a mistake, and nothing is made of its frames."""
+
 Key = str | int
 T = TypeVar("T")
 
@@ -252,6 +255,13 @@ def parse_box(values: Any, what: str) -> np.ndarray | None:
     if numbers[2] < 0 or numbers[3] < 0:
         raise InputError(f"{what} has a negative width or height; it is x, y, width, height")
     return xywh_to_xyxy(numbers)
+
+
+def check_frame(number: int, what: str) -> int:
+    """The number of a frame or of frames, from 0; :class:`InputError` where no video can have it."""
+    if not 0 <= number <= MAX_FRAMES:
+        raise InputError(f"{what} {number:,}: a video has 0 to {MAX_FRAMES:,} frames")
+    return number
 
 
 def parse_whole(value: Any, what: str) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
-from vidpose.data.faults import MAX_COORDINATE, Faults, Place
+from vidpose.data.faults import MAX_COORDINATE, MAX_FRAMES, Faults, Place
 from vidpose.data.layouts.disk import ImageFinder
 from vidpose.data.layouts.shared import joint_name, joint_set, make_person, parse_decimal, parse_integer
 from vidpose.data.layouts.xml_tree import Element, read_xml
@@ -24,7 +24,6 @@ from vidpose.errors import InputError
 from vidpose.skeletons import Skeleton
 
 _PEOPLE = ("person", "people", "pedestrian", "human")
-_MOST_FRAMES = 10**6
 
 
 def looks_like_cvat(root: Element) -> bool:
@@ -155,7 +154,7 @@ def _read_document(file: Path, faults: Faults) -> _Document:
     seen = max((index for track in tracks for index in track.frames()), default=-1) + 1
     if size and seen > size:
         place.error(f"size is {size}, but a track is to be seen on frame {seen - 1}")
-    count = min(size or seen, _MOST_FRAMES)
+    count = min(size or seen, MAX_FRAMES)
     for track in tracks:
         track.shapes = spread(track.shapes, count)
         track.joints = {name: spread(points, count) for name, points in track.joints.items()}
@@ -180,7 +179,7 @@ def _read_track(element: Element, first: int, step: int, file: Path, faults: Fau
         if frame is None:
             continue
         index, rest = divmod(frame - first, step)
-        if rest or not 0 <= index < _MOST_FRAMES:
+        if rest or not 0 <= index < MAX_FRAMES:
             here.error(f"frame {frame} is not one of the video's")
             continue
         track.kind = "skeleton" if shape.tag in ("skeleton", "points") else shape.tag

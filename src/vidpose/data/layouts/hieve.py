@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
-from vidpose.data.faults import Faults, Place, parse_numbers
+from vidpose.data.faults import Faults, Place, check_frame, parse_numbers
 from vidpose.data.layouts.disk import IMAGE_SUFFIXES, VIDEO_SUFFIXES, numbered, walk
 from vidpose.data.layouts.people import lone_person
 from vidpose.data.layouts.posetrack17 import one
@@ -96,11 +96,16 @@ def _video(
     name: str, number: int, source: Path, labelled: dict[int, Frame], pictures: _Pictures, faults: Faults
 ) -> Video:
     folder, files, video = pictures.of(name)
-    last = max([*labelled, *files])
     size = next((frame.size for frame in labelled.values() if 0 not in frame.size), (0, 0))
-    first = min(labelled) if not files else min(*labelled, *files)
+    numbers = sorted({*labelled, *files})
+    span = numbers[-1] - numbers[0]
+    if (
+        video is not None
+        and faults.at(source).attempt(check_frame, span, "last minus first frame") is not None
+    ):
+        numbers = list(range(numbers[0], numbers[-1] + 1))
     frames = []
-    for index, n in enumerate(range(first, last + 1) if video is not None else sorted({*labelled, *files})):
+    for index, n in enumerate(numbers):
         frame = labelled.get(n) or Frame(Path(), "", 0, 0, size, False)
         frame.index, frame.image_id = index, number * _FRAMES + n
         frame.file_name = frame.file_name or f"{name}/{n:06d}.jpg"

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import numpy as np
 
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
-from vidpose.data.faults import Faults, Place, parse_numbers, parse_whole
+from vidpose.data.faults import Faults, Place, check_frame, parse_numbers, parse_whole
 from vidpose.data.layouts.disk import IMAGE_SUFFIXES, ImageFinder
 from vidpose.data.layouts.shared import joint_name, joint_set, make_person
 from vidpose.errors import InputError
@@ -349,6 +349,7 @@ class _Tracks:
         for track_id, region in enumerate(self.regions):
             value = _object(region.get("value"))
             total = parse_whole(value.get("framesCount") or value.get("frameCount") or 0, "framesCount")
+            check_frame(total, "framesCount")
             shapes = _spread(value.get("sequence"), total)
             count = max(count, total, max(shapes, default=0))
             for number, (x, y, w, h) in shapes.items():
@@ -387,7 +388,7 @@ def _spread(sequence: Any, count: int) -> dict[int, tuple[float, ...]]:
     ``enabled`` ends a stretch; an enabled last one stays to the end."""
     if not isinstance(sequence, list) or not all(isinstance(key, dict) for key in sequence):
         raise InputError("sequence is not a list of keyframes")
-    keys = [(parse_whole(key.get("frame"), "frame"), key) for key in sequence]
+    keys = [(check_frame(parse_whole(key.get("frame"), "frame"), "frame"), key) for key in sequence]
     keys.sort(key=lambda pair: pair[0])
     values = [tuple(_number(key.get(n), n) for n in ("x", "y", "width", "height")) for _, key in keys]
     out: dict[int, tuple[float, ...]] = {}

@@ -9,7 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
-from vidpose.data.faults import MAX_COORDINATE, Faults
+from vidpose.data.faults import MAX_COORDINATE, Faults, check_frame
 from vidpose.data.layouts.shared import make_person, parse_decimal, parse_integer, text
 from vidpose.errors import InputError
 from vidpose.skeletons import POSETRACK15
@@ -132,6 +132,7 @@ def _read_sequence(folder: Path, file: Path, faults: Faults) -> Video:
     in_place = file.parent.name in ("gt", "det")
     name = info.get("name") or (folder.resolve().name if in_place else file.stem)
     length = _whole(info, "seqlength", folder, faults)
+    length = faults.at(folder / "seqinfo.ini").attempt(check_frame, length, "seqLength") or 0
     last = max(people, default=0)
     if length and last > length:
         faults.at(file).error(f"has boxes of frame {last}; {folder / 'seqinfo.ini'} says {length} frames")
@@ -216,6 +217,7 @@ def _parse_row(line: str) -> tuple[int, int, list[float], list[float]]:
     frame, track = parse_integer(cells[0], "frame"), parse_integer(cells[1], "id")
     if frame < 1:
         raise InputError(f"frame {frame}: frames count from 1")
+    check_frame(frame, "frame")
     for cell, what in zip(cells[2:6], ("left", "top", "width", "height"), strict=True):
         if abs(parse_decimal(cell, what)) > MAX_COORDINATE:
             raise InputError(f"{what} {cell}: pixels of at most {MAX_COORDINATE:g} make sense")

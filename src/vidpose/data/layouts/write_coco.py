@@ -15,7 +15,7 @@ from vidpose.data.faults import Faults
 from vidpose.data.layouts.coco import _image_folder, _other_categories
 from vidpose.data.layouts.disk import ImageFinder
 from vidpose.data.layouts.people import JointOrder, people_by_image
-from vidpose.data.layouts.posetrack import _polygons, index_images
+from vidpose.data.layouts.posetrack import _polygons, entry_size, index_images
 from vidpose.data.layouts.posetrack17 import PLACE
 from vidpose.data.layouts.shared import joint_name, joint_set, made_box, plain, xywh
 from vidpose.data.layouts.write_posetrack import annotation_ids
@@ -232,8 +232,6 @@ def _numbered(group: list[dict[str, Any]], key: str) -> bool:
 def _frame(
     entry: dict[str, Any], index: int, people: list[Person], path: Path, file: Path, faults: Faults
 ) -> Frame:
-    height, width = entry.get("height"), entry.get("width")
-    sized = all(isinstance(side, (int, float)) and side >= 1 for side in (height, width))
     place = faults.at(file, "images", note=f"image {entry['file_name']}")
     regions = place.attempt(_polygons, entry.get("ignore_regions_x"), entry.get("ignore_regions_y"))
     return Frame(
@@ -241,7 +239,7 @@ def _frame(
         file_name=entry["file_name"],
         image_id=entry["id"],
         index=index,
-        size=(int(height), int(width)) if sized else (0, 0),  # type: ignore[arg-type]
+        size=entry_size(entry),
         # silent: COCO has no such key; an image without people is one with nobody in it.
         is_labeled=bool(entry.get("is_labeled", True)),
         people=people,

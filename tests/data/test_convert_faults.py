@@ -87,6 +87,17 @@ def test_frame_numbers_that_no_video_has_are_refused_at_once(number: str, tmp_pa
             read_labels(tmp_path / name)
 
 
+def test_an_unknown_encoding_and_a_broken_url_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(CVAT.replace("utf-8", "nanutf-8", 1))
+    with pytest.raises(InputError, match=r"a\.xml:1: unknown encoding: nanutf-8"):
+        read_labels(tmp_path / "a.xml")
+    (tmp_path / "a.json").write_text(
+        json.dumps(STUDIO).replace("http://", "http://[x]").replace("/data/", "x://[/")
+    )
+    with pytest.raises(InputError, match="is not a URL"):
+        read_labels(tmp_path / "a.json")
+
+
 def test_a_size_beyond_all_pictures_is_no_size(tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps(coco_file()).replace('"width": 640', '"width": 1e999'))
     assert "1e999" in (tmp_path / "c.json").read_text()

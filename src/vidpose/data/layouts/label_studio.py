@@ -99,7 +99,10 @@ def _file_name(url: str) -> str:
     """The file that a task's URL stands for: ``/data/local-files/?d=a/1.jpg`` -> ``a/1.jpg``."""
     if "://" not in url and not url.startswith("/data/"):
         return url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InputError(f"{url!r} is not a URL: {error}") from None
     local = parse_qs(parts.query).get("d")
     return local[0] if local else unquote(parts.path).lstrip("/")
 

@@ -67,6 +67,8 @@ def read_xml(file: Path) -> Element:
     except expat.ExpatError as error:
         what = expat.errors.messages[error.code]
         raise InputError(f"{file}:{error.lineno}: is not valid XML: {what}") from None
+    except LookupError as error:
+        raise InputError(f"{file}:1: {error}") from None  # unknown encoding: …
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror or error}") from error
     return top.children[0]

@@ -8,7 +8,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from .raster import _compiled
+from .raster import compiled
 
 SH_ORDER = ("1", "y", "z", "x", "xy", "yz", "3zz-1", "xz", "xx-yy")
 """The order of :attr:`Surroundings.ambient`."""
@@ -128,7 +128,7 @@ def _project(picture: np.ndarray, directions: np.ndarray, solid: np.ndarray) -> 
     return out
 
 
-@_compiled
+@compiled
 def look_up(
     rotation: np.ndarray, eye: np.ndarray, lens: np.ndarray, height: float, reach: float, turn: float,
     size: np.ndarray, across: np.ndarray, down: np.ndarray,

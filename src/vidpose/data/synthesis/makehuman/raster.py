@@ -25,7 +25,10 @@ LEVELS = 10
 DOUBLE_SIDED, CUT_OUT = 1, 2
 """Flags of a material: triangles are seen from both sides; there are holes where a texture's alpha is 0."""
 _ALPHA_MIN = 100
-_compiled: Any = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+compiled: Any = njit(cache=True, nogil=True, fastmath=True, error_model="numpy")
+"""Compiles a function on first use; the result is kept on disk."""
+Corners = tuple[float, float, float, float, float, float, float, float, float]
+"""Screen coordinates of a triangle's three corners."""
 
 
 def build_textures(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -70,7 +73,7 @@ def _halve(image: np.ndarray) -> np.ndarray:
     return (np.concatenate([colour, mean[..., 3:]], axis=2) + 0.5).astype(np.uint8)
 
 
-@_compiled
+@compiled
 def project(
     vertices: np.ndarray, rotation: np.ndarray, translation: np.ndarray, lens: np.ndarray
 ) -> np.ndarray:
@@ -97,7 +100,7 @@ def project(
     return out
 
 
-@_compiled
+@compiled
 def project_parallel(
     vertices: np.ndarray, axes: np.ndarray, origin: np.ndarray, scale: float, far: float
 ) -> np.ndarray:
@@ -116,42 +119,68 @@ def project_parallel(
     return out
 
 
-@_compiled
+@compiled
+def _corners(screen: np.ndarray, faces: np.ndarray, t: int) -> Corners:
+    a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
+    return (
+        screen[a, 0], screen[a, 1], screen[a, 2], screen[b, 0], screen[b, 1], screen[b, 2],
+        screen[c, 0], screen[c, 1], screen[c, 2],
+    )  # fmt: skip
+
+
+@compiled
+def _twice_area(corners: Corners) -> float:
+    """Twice the area of a triangle on the screen, above 0 where one sees its corners go around clockwise."""
+    ax, ay, _, bx, by, _, cx, cy, _ = corners
+    return (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+
+
+@compiled
+def _bounds(corners: Corners, height: int, width: int) -> tuple[int, int, int, int]:
+    """First and last column, first and last row of the pixels about a triangle; none where it is behind."""
+    ax, ay, az, bx, by, bz, cx, cy, cz = corners
+    if az <= 0.0 or bz <= 0.0 or cz <= 0.0:
+        return 0, -1, 0, -1
+    left = max(int(np.ceil(min(ax, bx, cx) - 0.5)), 0)
+    right = min(int(np.floor(max(ax, bx, cx) - 0.5)), width - 1)
+    top = max(int(np.ceil(min(ay, by, cy) - 0.5)), 0)
+    bottom = min(int(np.floor(max(ay, by, cy) - 0.5)), height - 1)
+    return left, right, top, bottom
+
+
+@compiled
+def _shares(corners: Corners, scale: float, x: int, y: int) -> tuple[float, float]:
+    """How much of a pixel's centre is the first and the second corner's; ``scale`` is 1 / twice the area."""
+    ax, ay, _, bx, by, _, cx, cy, _ = corners
+    px, py = x + 0.5, y + 0.5
+    u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) * scale
+    v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) * scale
+    return u, v
+
+
+@compiled
 def fill_depth(screen: np.ndarray, faces: np.ndarray, nearness: np.ndarray) -> None:
     """Raises ``nearness`` [h, w] to the nearest triangle at each pixel; both sides of triangles count."""
     height, width = nearness.shape
     for t in range(len(faces)):
-        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-        ax, ay, az = screen[a, 0], screen[a, 1], screen[a, 2]
-        bx, by, bz = screen[b, 0], screen[b, 1], screen[b, 2]
-        cx, cy, cz = screen[c, 0], screen[c, 1], screen[c, 2]
-        if az <= 0.0 or bz <= 0.0 or cz <= 0.0:
-            continue
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
+        corners = _corners(screen, faces, t)
+        area = _twice_area(corners)
         if area == 0.0:
             continue
-        left = max(int(np.ceil(min(ax, bx, cx) - 0.5)), 0)
-        right = min(int(np.floor(max(ax, bx, cx) - 0.5)), width - 1)
-        top = max(int(np.ceil(min(ay, by, cy) - 0.5)), 0)
-        bottom = min(int(np.floor(max(ay, by, cy) - 0.5)), height - 1)
-        if left > right or top > bottom:
-            continue
+        left, right, top, bottom = _bounds(corners, height, width)
         scale = 1.0 / area
         for y in range(top, bottom + 1):
-            py = y + 0.5
             for x in range(left, right + 1):
-                px = x + 0.5
-                u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) * scale
-                v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) * scale
+                u, v = _shares(corners, scale, x, y)
                 w = 1.0 - u - v
                 if u < 0.0 or v < 0.0 or w < 0.0:
                     continue
-                near = u * az + v * bz + w * cz
+                near = u * corners[2] + v * corners[5] + w * corners[8]
                 if near > nearness[y, x]:
                     nearness[y, x] = near
 
 
-@_compiled
+@compiled
 def fill(
     screen: np.ndarray,
     faces: np.ndarray,
@@ -177,43 +206,30 @@ def fill(
     """
     height, width = nearness.shape
     for t in range(len(faces)):
-        a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-        ax, ay, az = screen[a, 0], screen[a, 1], screen[a, 2]
-        bx, by, bz = screen[b, 0], screen[b, 1], screen[b, 2]
-        cx, cy, cz = screen[c, 0], screen[c, 1], screen[c, 2]
-        if az <= 0.0 or bz <= 0.0 or cz <= 0.0:
-            continue
-        area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         flag = flags[materials[t]]
-        # Counter-clockwise from outside in a world whose y is up is clockwise on a screen whose y is down.
+        corners = _corners(screen, faces, t)
+        area = _twice_area(corners)
+        # Seen from outside, corners go around counter-clockwise: a negative area where y is down.
         if area == 0.0 or (area > 0.0 and not flag & DOUBLE_SIDED):
             continue
-        left = max(int(np.ceil(min(ax, bx, cx) - 0.5)), 0)
-        right = min(int(np.floor(max(ax, bx, cx) - 0.5)), width - 1)
-        top = max(int(np.ceil(min(ay, by, cy) - 0.5)), 0)
-        bottom = min(int(np.floor(max(ay, by, cy) - 0.5)), height - 1)
-        if left > right or top > bottom:
-            continue
+        left, right, top, bottom = _bounds(corners, height, width)
         scale = 1.0 / area
         for y in range(top, bottom + 1):
-            py = y + 0.5
             for x in range(left, right + 1):
-                px = x + 0.5
-                u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) * scale
-                v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) * scale
+                u, v = _shares(corners, scale, x, y)
                 w = 1.0 - u - v
                 if u < 0.0 or v < 0.0 or w < 0.0:
                     continue
-                near = u * az + v * bz + w * cz
+                near = u * corners[2] + v * corners[5] + w * corners[8]
                 if near <= nearness[y, x]:
                     continue
                 if flag & CUT_OUT:
                     m = materials[t]
-                    p, q, r = u * az / near, v * bz / near, w * cz / near
+                    p, q, r = u * corners[2] / near, v * corners[5] / near, w * corners[8] / near
                     i, j, k = uv_faces[t, 0], uv_faces[t, 1], uv_faces[t, 2]
                     s = p * uvs[i, 0] + q * uvs[j, 0] + r * uvs[k, 0]
                     o = p * uvs[i, 1] + q * uvs[j, 1] + r * uvs[k, 1]
-                    level = _level(t, area, screen, faces, uvs, uv_faces, levels, m)
+                    level = _level(t, area, uvs, uv_faces, levels, m)
                     start, rows, columns = levels[m, level, 0], levels[m, level, 1], levels[m, level, 2]
                     column = min(max(int(s * columns), 0), columns - 1)
                     row = min(max(int((1.0 - o) * rows), 0), rows - 1)
@@ -223,16 +239,9 @@ def fill(
                 seen[y, x] = first + t
 
 
-@_compiled
+@compiled
 def _level(
-    t: int,
-    area: float,
-    screen: np.ndarray,
-    faces: np.ndarray,
-    uvs: np.ndarray,
-    uv_faces: np.ndarray,
-    levels: np.ndarray,
-    material: int,
+    t: int, area: float, uvs: np.ndarray, uv_faces: np.ndarray, levels: np.ndarray, material: int
 ) -> int:
     """The texture size whose pixels are about as large as the screen's on a triangle of twice ``area``."""
     i, j, k = uv_faces[t, 0], uv_faces[t, 1], uv_faces[t, 2]
@@ -245,7 +254,7 @@ def _level(
     return min(int(0.5 * np.log2(ratio) + 0.5), LEVELS - 1)
 
 
-@_compiled
+@compiled
 def shade(
     world: np.ndarray,
     normals: np.ndarray,
@@ -292,13 +301,10 @@ def shade(
             if t < 0 or t >= count:
                 continue
             a, b, c = faces[t, 0], faces[t, 1], faces[t, 2]
-            ax, ay, az = screen[a, 0], screen[a, 1], screen[a, 2]
-            bx, by, bz = screen[b, 0], screen[b, 1], screen[b, 2]
-            cx, cy = screen[c, 0], screen[c, 1]
-            area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
-            px, py = x + 0.5, y + 0.5
-            u = ((bx - px) * (cy - py) - (cx - px) * (by - py)) / area * az
-            v = ((cx - px) * (ay - py) - (ax - px) * (cy - py)) / area * bz
+            corners = _corners(screen, faces, t)
+            area = _twice_area(corners)
+            u, v = _shares(corners, 1.0 / area, x, y)
+            u, v = u * corners[2], v * corners[5]
             near = nearness[y, x]
             u, v = u / near, v / near
             w = 1.0 - u - v
@@ -307,7 +313,7 @@ def shade(
             i, j, k = uv_faces[t, 0], uv_faces[t, 1], uv_faces[t, 2]
             s = u * uvs[i, 0] + v * uvs[j, 0] + w * uvs[k, 0]
             o = u * uvs[i, 1] + v * uvs[j, 1] + w * uvs[k, 1]
-            level = _level(t, area, screen, faces, uvs, uv_faces, levels, m)
+            level = _level(t, area, uvs, uv_faces, levels, m)
             start, rows, columns = levels[m, level, 0], levels[m, level, 1], levels[m, level, 2]
             tx = min(max(s * columns - 0.5, 0.0), columns - 1.0)
             ty = min(max((1.0 - o) * rows - 0.5, 0.0), rows - 1.0)
@@ -367,7 +373,7 @@ def shade(
             out[y, x, 2] = blue * eb + hb
 
 
-@_compiled
+@compiled
 def _irradiance(ambient: np.ndarray, channel: int, x: float, y: float, z: float) -> float:
     """Light from all around on a surface of normal x, y, z (Ramamoorthi and Hanrahan, SIGGRAPH 2001)."""
     value = ambient[0, channel] + ambient[1, channel] * y + ambient[2, channel] * z + ambient[3, channel] * x
@@ -376,7 +382,7 @@ def _irradiance(ambient: np.ndarray, channel: int, x: float, y: float, z: float)
     return max(value, 0.0)
 
 
-@_compiled
+@compiled
 def _lit(
     x: float,
     y: float,
@@ -406,7 +412,7 @@ def _lit(
     return free / 9.0
 
 
-@_compiled
+@compiled
 def ground_shadow(
     rotation: np.ndarray,
     eye: np.ndarray,

@@ -19,8 +19,11 @@ import torch
 
 from vidpose.data.clips import ClipDataset, ground_truth_samples
 from vidpose.data.dataset import PoseDataset
+from vidpose.data.layouts.fields import Ledger, with_joints
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
+from vidpose.evaluate.units import torso_lengths
+from vidpose.geometry import crop_affine
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.files import write_json
 from vidpose.models.factory import load_model
@@ -48,8 +51,7 @@ def held_out(folder: Path) -> People:
     usable = [
         video
         for video in data.videos
-        for frame in video.frames
-        if sum(person.keypoints[:, 2].sum() >= LEAST_JOINTS for person in frame.people)
+        if any(p.keypoints[:, 2].sum() >= LEAST_JOINTS for frame in video.frames for p in frame.people)
     ]
     chosen = replace(data, videos=usable[-HELD_OUT:])
     found = [person.keypoints for _, frame in chosen.frames() for person in frame.people]
@@ -59,19 +61,7 @@ def held_out(folder: Path) -> People:
 def predict(model: PoseModel, people: People) -> tuple[np.ndarray, np.ndarray]:
     """[N, J, 2] where the model finds LSP's joints, and [N] the heights of the crops in image pixels."""
     joints = model_joints(model) or POSETRACK15
-    videos = []
-    for video in people.data.videos:  # the same people in the model's joints, of which only the boxes matter
-        frames = []
-        for frame in video.frames:
-            own = []
-            for person in frame.people:
-                keypoints = convert_keypoints(person.keypoints, LSP14, joints)
-                own.append(
-                    replace(person, keypoints=keypoints, visible=keypoints[:, 2] > 0, joint_scores=None)
-                )
-            frames.append(replace(frame, people=own))
-        videos.append(replace(video, frames=frames))
-    data = replace(people.data, videos=videos, skeleton=joints)
+    data = with_joints(people.data, joints, Ledger(), approximate=True)  # of which only the boxes matter
     dataset = ClipDataset(
         data,
         ground_truth_samples(data),
@@ -81,14 +71,14 @@ def predict(model: PoseModel, people: People) -> tuple[np.ndarray, np.ndarray]:
     )
     points, scores = predict_samples(model, dataset, range(len(dataset)), batch_size=16)
     whole = np.concatenate([points, scores[..., None]], axis=2)
-    affines = [np.asarray(dataset[k]["affine"], dtype=np.float64) for k in range(len(dataset))]
+    affines = [crop_affine(sample.box_xyxy, model.input_size) for sample in dataset.samples]
     heights = np.array([model.input_size[0] / np.sqrt(np.linalg.det(a[:, :2])) for a in affines])
     return convert_keypoints(whole, joints, LSP14)[..., :2], heights
 
 
 def score(found: np.ndarray, truth: np.ndarray, length: np.ndarray) -> dict[str, float]:
     """Per cent of labelled joints within ``length`` [N] pixels, left and right together; Mean: of all."""
-    known = (truth[..., 2] > 0) & (length > 0)[:, None]
+    known = (truth[..., 2] > 0) & ~np.isnan(length)[:, None]
     right = np.linalg.norm(found - truth[..., :2], axis=-1) <= length[:, None]
     out = {}
     for name in COLUMNS:
@@ -96,16 +86,6 @@ def score(found: np.ndarray, truth: np.ndarray, length: np.ndarray) -> dict[str,
         columns = [LSP14.index[one] for one in names]
         out[name] = float(100 * right[:, columns][known[:, columns]].mean())
     out["Mean"] = float(100 * right[known].mean())
-    return out
-
-
-def torso(truth: np.ndarray) -> np.ndarray:
-    """[N] left shoulder to right hip in pixels, else the other way; 0 where both lack a label."""
-    out = np.zeros(len(truth))
-    for a, b in (("right_shoulder", "left_hip"), ("left_shoulder", "right_hip")):
-        one, two = truth[:, LSP14.index[a]], truth[:, LSP14.index[b]]
-        both = (one[:, 2] > 0) & (two[:, 2] > 0)
-        out = np.where(both, np.linalg.norm(one[:, :2] - two[:, :2], axis=-1), out)
     return out
 
 
@@ -123,16 +103,20 @@ def main() -> None:
         parser.error(str(error))
     print(f"LSP-extended, last {len(people.keypoints)} usable people, labelled boxes, DARK, no flip test")
     print(f"{'':44}{'':14}" + "".join(f"{name[-8:]:>9}" for name in COLUMNS) + f"{'all':>8}")
+    torsos = torso_lengths(people.keypoints[..., :2], people.keypoints[..., 2] > 0, LSP14.joints)
     results = {}
     for weights in options.weights:
         name, _, which = weights.partition(":")
-        model = load_pose_model(name)[0] if which == "default" else load_model(weights)
+        try:
+            model = load_pose_model(name)[0] if which == "default" else load_model(weights)
+        except InputError as error:
+            parser.error(str(error))
         torch.set_grad_enabled(False)
         found, heights = predict(model, people)
         table = {
             "PCK 0.1 crop": score(found, people.keypoints, 0.1 * heights),
             "PCK 0.05 crop": score(found, people.keypoints, 0.05 * heights),
-            "PCK 0.2 torso": score(found, people.keypoints, 0.2 * torso(people.keypoints)),
+            "PCK 0.2 torso": score(found, people.keypoints, 0.2 * torsos),
         }
         results[weights] = table
         for k, (metric, values) in enumerate(table.items()):

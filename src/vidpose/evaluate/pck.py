@@ -80,11 +80,10 @@ def score_pck(
             name = f"{metric}@{threshold:g}"
             scores[name] = with_columns(dict(zip(joints, values.tolist(), strict=True)))
             pooled[name] = float(100 * right.sum() / number.sum()) if number.any() else float("nan")
-        if protocol in WITH_APK and not position:
-            precision = average_precision_of_joints(frames, size, thresholds[0])
-            apk = with_columns(dict(zip(joints, precision.tolist(), strict=True)))
     if protocol in WITH_APK:
-        scores[f"apk@{thresholds[0]:g}"] = apk
+        size = unit_sizes(truth, joints, next(iter(units.values())))
+        precision = average_precision_of_joints(frames, size, thresholds[0])
+        scores[f"apk@{thresholds[0]:g}"] = with_columns(dict(zip(joints, precision.tolist(), strict=True)))
     if missed:
         notes.append(f"{missed:,} of {counted:,} people have no prediction: all their joints are wrong")
     scores["summary"] = {

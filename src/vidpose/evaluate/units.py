@@ -17,18 +17,22 @@ def head_sizes(people: People, joints: tuple[str, ...]) -> np.ndarray:
     sizes = people.head_size.copy()
     for ends in _HEAD_ENDS:
         if set(ends) <= set(joints):
-            sizes = np.where(np.isnan(sizes), _length(people, joints, *ends), sizes)
+            sizes = np.where(np.isnan(sizes), _length(people.xy, people.present, joints, *ends), sizes)
     return np.where(sizes > 0, sizes, np.nan)
 
 
-def torso_sizes(people: People, joints: tuple[str, ...]) -> np.ndarray:
-    """[N] pixels: left shoulder to right hip, below one pixel or without it the other diagonal; else NaN."""
-    sizes = np.full(len(people), np.nan)
+def torso_lengths(xy: np.ndarray, present: np.ndarray, joints: tuple[str, ...]) -> np.ndarray:
+    """[N] pixels: left shoulder to right hip, below one pixel or without it the other diagonal; else NaN.
+
+    Args:
+        xy: [N, J, 2] pixels. present: [N, J] bool.
+    """
+    lengths = np.full(len(xy), np.nan)
     for left, right in (("left_shoulder", "right_hip"), ("right_shoulder", "left_hip")):
         if {left, right} <= set(joints):
-            length = _length(people, joints, left, right)
-            sizes = np.where(np.isnan(sizes) | (sizes < 1), length, sizes)
-    return np.where(sizes >= 1, sizes, np.nan)
+            length = _length(xy, present, joints, left, right)
+            lengths = np.where(np.isnan(lengths) | (lengths < 1), length, lengths)
+    return np.where(lengths >= 1, lengths, np.nan)
 
 
 def box_sizes(people: People) -> np.ndarray:
@@ -41,13 +45,15 @@ def unit_sizes(people: People, joints: tuple[str, ...], unit: str) -> np.ndarray
     """[N] pixels by one of ``UNITS``."""
     if unit == "box":
         return box_sizes(people)
-    return (head_sizes if unit == "head" else torso_sizes)(people, joints)
+    if unit == "torso":
+        return torso_lengths(people.xy, people.present, joints)
+    return head_sizes(people, joints)
 
 
-def _length(people: People, joints: tuple[str, ...], a: str, b: str) -> np.ndarray:
+def _length(xy: np.ndarray, present: np.ndarray, joints: tuple[str, ...], a: str, b: str) -> np.ndarray:
     i, j = joints.index(a), joints.index(b)
-    length = np.linalg.norm(people.xy[:, i] - people.xy[:, j], axis=-1)
-    return np.where(people.present[:, i] & people.present[:, j], length, np.nan)
+    length = np.linalg.norm(xy[:, i] - xy[:, j], axis=-1)
+    return np.where(present[:, i] & present[:, j], length, np.nan)
 
 
 def box_overlaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -26,10 +26,8 @@ from vidpose.skeletons import COCO17, POSETRACK15
 
 
 @pytest.fixture(scope="module")
-def assets(shared_dir: Path | None) -> Assets:
-    if shared_dir is None or not (shared_dir / "assets").is_dir():
-        pytest.skip("no real assets here")
-    return Assets.load(shared_dir / "assets")
+def assets(assets_dir: Path) -> Assets:
+    return Assets.load(assets_dir)
 
 
 @pytest.fixture(scope="module")

@@ -278,10 +278,8 @@ def test_pickles_without_what_is_in_memory(folder: Path) -> None:
     assert copy.base.vertices.max() == 1
 
 
-def test_everything_of_the_real_folder_is_found(shared_dir: Path | None) -> None:
-    if shared_dir is None or not (shared_dir / "assets").is_dir():
-        pytest.skip("no real assets here")
-    assets = Assets.load(shared_dir / "assets")
+def test_everything_of_the_real_folder_is_found(assets_dir: Path) -> None:
+    assets = Assets.load(assets_dir)
     kinds = [g.kind for g in assets.garments]
     assert {kind: kinds.count(kind) for kind in set(kinds)} == {"cloth": 12, "shoes": 6, "hair": 10, "hat": 2}
     assert (len(assets.skins), len(assets.eyes), len(assets.targets)) == (11, 6, 80)

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from vidpose.data.synthesis.makehuman.acclaim import read_amc, read_asf
+from vidpose.data.synthesis.makehuman.assets import Assets
 from vidpose.data.synthesis.makehuman.mocap import read_bvh, read_clip
 from vidpose.data.synthesis.makehuman.moves import default_rig
 from vidpose.data.synthesis.makehuman.retarget import match_bones, retarget
 from vidpose.data.synthesis.makehuman.rotations import conjugate, multiply, rotate, to_matrix, to_rotvec
+from vidpose.data.synthesis.makehuman.types import Rig
 from vidpose.errors import InputError
 
 BVH = """HIERARCHY
@@ -222,16 +224,14 @@ def test_unknown_joint_names_are_listed(tmp_path: Path) -> None:
         match_bones(read_bvh(write(tmp_path, "a.bvh", BVH)))
 
 
-def assets(shared_dir: Path | None) -> Path:
-    folder = shared_dir / "assets" if shared_dir else None
-    if folder is None or not (folder / "mocap").is_dir():
-        pytest.skip("no assets here")
-    return folder
+@pytest.fixture(scope="module")
+def rig(assets_dir: Path) -> Rig:
+    return default_rig(Assets.load(assets_dir).rig_path)
 
 
-def test_one_take_as_bvh_and_as_amc_moves_alike(shared_dir: Path | None) -> None:
+def test_one_take_as_bvh_and_as_amc_moves_alike(assets_dir: Path) -> None:
     """Two readers, two files that others converted from one recording; it also tells the AMC rate."""
-    folder = assets(shared_dir) / "mocap"
+    folder = assets_dir / "mocap"
     bvh = read_bvh(folder / "bvh" / "cmu_full_01_01.bvh")
     amc = read_clip(folder / "asfamc" / "01" / "01_01.amc")
     # The BVH file is thinned from the original with a shift of some hundredths of a second.
@@ -243,10 +243,8 @@ def test_one_take_as_bvh_and_as_amc_moves_alike(shared_dir: Path | None) -> None
 
 
 @pytest.mark.parametrize("name", ["bvh/cmu_full_01_01.bvh", "bvh/cmu_136_21.bvh", "asfamc/02/02_03.amc"])
-def test_limbs_of_the_rig_point_where_the_recorded_limbs_point(shared_dir: Path | None, name: str) -> None:
-    folder = assets(shared_dir)
-    rig = default_rig(folder / "makehuman" / "rigs" / "standard" / "rig.cmu_mb.json")
-    clip = read_clip(folder / "mocap" / name)
+def test_limbs_of_the_rig_point_where_the_recorded_limbs_point(assets_dir: Path, rig: Rig, name: str) -> None:
+    clip = read_clip(assets_dir / "mocap" / name)
     motion, match = retarget(clip, rig), match_bones(clip)
     for bone in ("LeftArm", "RightForeArm", "LeftUpLeg", "RightLeg", "LeftFoot"):
         row, joint = rig.names.index(bone), match[bone]
@@ -257,19 +255,15 @@ def test_limbs_of_the_rig_point_where_the_recorded_limbs_point(shared_dir: Path 
         assert cosine.min() > limit, bone
 
 
-def test_a_walker_goes_where_its_face_points(shared_dir: Path | None) -> None:
-    folder = assets(shared_dir)
-    rig = default_rig(folder / "makehuman" / "rigs" / "standard" / "rig.cmu_mb.json")
-    motion = retarget(read_clip(folder / "mocap" / "asfamc" / "02" / "02_01.amc"), rig)
+def test_a_walker_goes_where_its_face_points(assets_dir: Path, rig: Rig) -> None:
+    motion = retarget(read_clip(assets_dir / "mocap" / "asfamc" / "02" / "02_01.amc"), rig)
     speed = np.diff(motion.root, axis=0) * motion.fps
     ahead = (speed * motion.rotations[:-1, 0, :, 2]).sum(1)
     assert 0.7 < np.median(ahead) < 1.8
 
 
-def test_elbows_and_knees_bend_the_right_way(shared_dir: Path | None) -> None:
-    folder = assets(shared_dir)
-    rig = default_rig(folder / "makehuman" / "rigs" / "standard" / "rig.cmu_mb.json")
-    motion = retarget(read_clip(folder / "mocap" / "asfamc" / "02" / "02_03.amc"), rig)
+def test_elbows_and_knees_bend_the_right_way(assets_dir: Path, rig: Rig) -> None:
+    motion = retarget(read_clip(assets_dir / "mocap" / "asfamc" / "02" / "02_03.amc"), rig)
     bones = (motion.rotations @ (rig.tails - rig.heads)[:, :, None])[..., 0]
     across = motion.rotations[:, 0, :, 0]  # to the person's left
     for upper, lower, sign in (("LeftUpLeg", "LeftLeg", 1), ("RightArm", "RightForeArm", -1)):

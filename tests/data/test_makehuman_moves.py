@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from vidpose.data.synthesis.makehuman import ground as grounds
+from vidpose.data.synthesis.makehuman.assets import Assets
 from vidpose.data.synthesis.makehuman.exercises import random_script
 from vidpose.data.synthesis.makehuman.keyposes import ANGLE, FAMILIES, LIMITS, LOOPS, POSES, as_clip
-from vidpose.data.synthesis.makehuman.mocap import read_bvh
+from vidpose.data.synthesis.makehuman.mocap import read_bvh, read_clip
 from vidpose.data.synthesis.makehuman.moves import MoveLibrary, default_rig
 from vidpose.data.synthesis.makehuman.retarget import retarget_rotations, scaled_root
 from vidpose.data.synthesis.makehuman.rotations import to_matrix
@@ -217,23 +218,16 @@ def test_rig_of_another_layout_is_refused(tmp_path: Path) -> None:
         default_rig(path)
 
 
-def test_assets_without_clips_are_refused(tmp_path: Path, shared_dir: Path | None) -> None:
-    if shared_dir is None or not (shared_dir / "assets" / "makehuman").is_dir():
-        pytest.skip("no assets here")
-    (tmp_path / "makehuman").symlink_to(shared_dir / "assets" / "makehuman")
+def test_assets_without_clips_are_refused(tmp_path: Path, assets_dir: Path) -> None:
+    (tmp_path / "makehuman").symlink_to(assets_dir / "makehuman")
     with pytest.raises(InputError, match=r"no \.bvh or \.amc files"):
-        MoveLibrary.load(tmp_path)
+        MoveLibrary.load(Assets.load(tmp_path))
 
 
-def test_recorded_jump_leaves_the_ground(shared_dir: Path | None) -> None:
-    if shared_dir is None or not (shared_dir / "assets" / "mocap").is_dir():
-        pytest.skip("no assets here")
-    folder = shared_dir / "assets"
-    rig = default_rig(folder / "makehuman" / "rigs" / "standard" / "rig.cmu_mb.json")
-    from vidpose.data.synthesis.makehuman.mocap import read_clip
-
-    clip = read_clip(folder / "mocap" / "asfamc" / "02" / "02_04.amc")  # a jump on the spot
-    walk = read_bvh(folder / "mocap" / "bvh" / "cmu_07_01.bvh")
+def test_recorded_jump_leaves_the_ground(assets_dir: Path) -> None:
+    rig = default_rig(Assets.load(assets_dir).rig_path)
+    clip = read_clip(assets_dir / "mocap" / "asfamc" / "02" / "02_04.amc")  # a jump on the spot
+    walk = read_bvh(assets_dir / "mocap" / "bvh" / "cmu_07_01.bvh")
     both = MoveLibrary(rig, [(c.name, retarget_rotations(c, rig), scaled_root(c, rig)) for c in (clip, walk)])
     assert 0.1 < both._clip_air(0).max() < 0.6
     assert both._clip_air(1).max() < 0.03

@@ -7,7 +7,7 @@ import pytest
 
 from vidpose.data.synthesis.makehuman import raster
 from vidpose.data.synthesis.makehuman.camera import look, sample_path
-from vidpose.data.synthesis.makehuman.draw import Posed, cast_shadows, expose
+from vidpose.data.synthesis.makehuman.draw import Posed, behind, cast_shadows, expose
 from vidpose.data.synthesis.makehuman.figure import join
 from vidpose.data.synthesis.makehuman.light import Panorama, Surroundings, _directions, surround, view
 from vidpose.data.synthesis.makehuman.sensor import Sensor, sample_sensor
@@ -150,7 +150,7 @@ def white(mesh: object) -> Posed:
 def picture(posed: list[Posed], light: Surroundings) -> tuple[np.ndarray, np.ndarray]:
     camera = look(np.array([0.0, 1.5, 3.0]), np.array([0.0, 0.4, 0.0]), 0.0, 60.0, (32.0, 24.0))
     shadows = cast_shadows(posed, light.lights[0], np.zeros(3), 2.0)
-    out = expose(posed, camera, light, shadows, (48, 64))
+    out = expose(posed, camera, light, shadows, behind(camera, light, shadows, (48, 64)))
     return out.light, out.owner
 
 

@@ -25,15 +25,8 @@ JOINT = {name: k for k, name in enumerate(JOINTS)}
 
 
 @pytest.fixture(scope="session")
-def assets(shared_dir: Path | None) -> Path:
-    if shared_dir is None or not (shared_dir / "assets" / "makehuman").is_dir():
-        pytest.skip("needs MakeHuman's assets")
-    return shared_dir / "assets"
-
-
-@pytest.fixture(scope="session")
-def cast(assets: Path) -> scenes.Cast:
-    return scenes.load_cast(assets, (7,), crowd=3)
+def cast(assets_dir: Path) -> scenes.Cast:
+    return scenes.load_cast(assets_dir, (7,), crowd=3)
 
 
 def scene_of(cast: scenes.Cast, seed: int, **changed: object) -> scenes.Scene:
@@ -80,7 +73,7 @@ def test_a_joint_behind_the_camera_is_nowhere() -> None:
 # --- scenes ----------------------------------------------------------------------------------------------
 
 
-def test_one_seed_gives_one_video_whatever_was_made_before(assets: Path, cast: scenes.Cast) -> None:
+def test_one_seed_gives_one_video_whatever_was_made_before(assets_dir: Path, cast: scenes.Cast) -> None:
     def film(cast: scenes.Cast) -> list[np.ndarray]:
         settings = {"frames": 2, "size": (72, 96), "fps": 25, "difficulty": "hard", "people": (1, 2)}
         return [picture for picture, _ in scenes.render_video(cast, (5, 1, 0), **settings)]
@@ -156,8 +149,15 @@ def test_a_crop_is_about_its_person(cast: scenes.Cast) -> None:
 # --- data sets -------------------------------------------------------------------------------------------
 
 
-def test_a_data_set_of_rendered_people_is_whole_and_kept(assets: Path, tmp_path: Path) -> None:
-    settings = {"videos": 1, "frames": 3, "size": (96, 128), "seed": 2, "kind": "makehuman", "assets": assets}
+def test_a_data_set_of_rendered_people_is_whole_and_kept(assets_dir: Path, tmp_path: Path) -> None:
+    settings = {
+        "videos": 1,
+        "frames": 3,
+        "size": (96, 128),
+        "seed": 2,
+        "kind": "makehuman",
+        "assets": assets_dir,
+    }
     first = synthesize(tmp_path / "set", quiet=True, **settings)  # type: ignore[arg-type]
     assert (first["kept"], first["frames"]) == (0, 3)
     assert check_dataset(tmp_path / "set").problems == [] or first["people"] == 0
@@ -171,8 +171,8 @@ def test_a_data_set_of_rendered_people_is_whole_and_kept(assets: Path, tmp_path:
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_clips_about_people_are_a_data_set_too(assets: Path, tmp_path: Path, frames: int) -> None:
-    settings = {"videos": 1, "size": (128, 96), "seed": 2, "kind": "makehuman", "assets": assets}
+def test_clips_about_people_are_a_data_set_too(assets_dir: Path, tmp_path: Path, frames: int) -> None:
+    settings = {"videos": 1, "size": (128, 96), "seed": 2} | {"kind": "makehuman", "assets": assets_dir}
     made = synthesize(tmp_path / "set", frames=frames, clips=4, quiet=True, **settings)  # type: ignore[arg-type]
     assert made["frames"] == 4 * frames
     report = check_dataset(tmp_path / "set")

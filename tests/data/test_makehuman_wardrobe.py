@@ -20,16 +20,14 @@ from vidpose.data.synthesis.makehuman.garments import (
     garment_weights,
     keep_outside,
     pieces,
-    vertex_normals,
 )
+from vidpose.data.synthesis.makehuman.skinning import vertex_normals
 from vidpose.data.synthesis.makehuman.wardrobe import Person, choose_outfit, dress, make_person
 
 
 @pytest.fixture(scope="module")
-def assets(shared_dir: Path | None) -> Assets:
-    if shared_dir is None or not (shared_dir / "assets").is_dir():
-        pytest.skip("no real assets here")
-    return Assets.load(shared_dir / "assets")
+def assets(assets_dir: Path) -> Assets:
+    return Assets.load(assets_dir)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +40,7 @@ GARMENT = Garment(Path("toy.mhclo"), "cloth", "any")
 
 def toy() -> Assets:
     """Assets whose one garment hangs on a base mesh of three vertices."""
-    assets = Assets(Path(), {}, Path(), Path(), [], [], [GARMENT], [], [])
+    assets = Assets(Path(), Path(), {}, Path(), Path(), [], [], [GARMENT], [], [])
     cloth = MhcloFile(
         GARMENT.path,
         np.array([[0, 1, 2], [2, 2, 2]], np.int32),

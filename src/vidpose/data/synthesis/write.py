@@ -266,10 +266,12 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
             with atomic_path(movie) as temporary:
                 _write_movie(temporary, film, settings, images, truths)
     document = posetrack18_document(
-        truths, name, split, _video_number(settings["seed"], index), frames, tuple(size)
+        truths,
+        [f"images/{split}/{name}/{_place(settings, truth.index)}" for truth in truths],
+        number=_video_number(settings["seed"], index),
+        nframes=frames,
+        size=tuple(size),
     )
-    for entry, truth in zip(document["images"], truths, strict=True):
-        entry["file_name"] = f"images/{split}/{name}/{_place(settings, truth.index)}"
     document["info"] = info
     write_json(labels, document)
     return {"name": name, "kept": False, "people": len(document["annotations"])}
@@ -325,7 +327,8 @@ def _place(settings: dict[str, Any], index: int) -> str:
 def _write_jpeg(folder: Path | None, place: str, image: np.ndarray) -> None:
     assert folder is not None
     path = folder / place
-    path.parent.mkdir(exist_ok=True)
+    if path.parent != folder:
+        path.parent.mkdir(exist_ok=True)
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     if not cv2.imwrite(str(path), bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]):
         raise InputError(f"{path}: cannot be written; is the disk full?")
@@ -355,21 +358,21 @@ def _video_number(seed: int, index: int) -> int:
 
 
 def posetrack18_document(
-    truths: list[FrameTruth], name: str, split: str, number: int, nframes: int, size: tuple[int, int]
+    truths: list[FrameTruth], places: list[str], *, number: int, nframes: int, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """The PoseTrack18 annotation file of one video, as a dictionary.
+    """The PoseTrack18 annotation file of one video, as a dictionary; ``places`` are the files of its frames.
 
     A joint outside the picture is (0, 0, 0); one inside has its coordinates and v = 1, or v = 0 where
     something hides it (the official evaluation scores those too).
     """
     images, annotations = [], []
-    for truth in truths:
+    for truth, place in zip(truths, places, strict=True):
         image_id = 10_000_000_000 + number * 10_000 + truth.index
         images.append(
             {
                 "has_no_densepose": True,
                 "is_labeled": True,
-                "file_name": f"images/{split}/{name}/{truth.index:06d}.jpg",
+                "file_name": place,
                 "nframes": nframes,
                 "frame_id": image_id,
                 "vid_id": f"{number:06d}",
@@ -394,6 +397,7 @@ def posetrack18_document(
             bbox, head = (_xywh(box) for box in (person.box_xyxy, person.head_box_xyxy))
             annotations.append(
                 {
+                    # Clips of one frame number their people through; no frame has more than a hundred.
                     "id": image_id * 100 + person.track_id % 100,
                     "image_id": image_id,
                     "category_id": 1,

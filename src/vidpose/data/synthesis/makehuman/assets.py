@@ -10,7 +10,9 @@ from typing import Any, TypeVar
 import cv2
 import numpy as np
 
-from vidpose.data.synthesis.makehuman.files import (
+from vidpose.errors import InputError
+
+from .files import (
     MhcloFile,
     ObjFile,
     RigBone,
@@ -21,7 +23,6 @@ from vidpose.data.synthesis.makehuman.files import (
     read_target,
     read_weights,
 )
-from vidpose.errors import InputError
 
 METRES = 0.1
 """Metres in MakeHuman's unit, the decimetre."""
@@ -48,6 +49,7 @@ class Garment:
 class Assets:
     """What a folder of assets offers. Made by :meth:`load`; pickles without what it keeps in memory."""
 
+    root: Path
     base_path: Path
     targets: dict[str, Path]
     """Name without ``.target`` and ``.gz`` to file, as ``caucasian-male-young``."""
@@ -101,6 +103,7 @@ class Assets:
             return found[0]
 
         return cls(
+            root,
             data / "3dobjs" / "base.obj",
             targets,
             only("rig.cmu_mb.json", "the skeleton"),
@@ -117,7 +120,11 @@ class Assets:
                 if path.suffix == ".mhclo" and (garment := recognise(path, data)) is not None
             ],
             [path for path in outside if "panoramas" in path.relative_to(root).parts and _picture(path)],
-            [path for path in outside if path.suffix.lower() in (".bvh", ".amc")],
+            [
+                path
+                for path in outside
+                if "mocap" in path.relative_to(root).parts and path.suffix.lower() in (".bvh", ".amc")
+            ],
         )
 
     def keep(self, key: Any, make: Callable[[], _T]) -> _T:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidpose.data.synthesis.makehuman.assets import METRES, Assets
-from vidpose.data.synthesis.makehuman.files import BonePoint
-from vidpose.data.synthesis.makehuman.thin import thin
-from vidpose.data.synthesis.makehuman.types import Mesh, Rig, Weights
 from vidpose.errors import InputError
+
+from .assets import METRES, Assets
+from .files import BonePoint
+from .thin import thin
+from .types import Mesh, Rig, Weights
 
 ETHNICITIES = ("african", "asian", "caucasian")
 SKIN_TRIANGLES = 9000

@@ -80,37 +80,22 @@ def expose(
     camera: Camera,
     surroundings: Surroundings,
     shadows: ShadowMap,
-    size: tuple[int, int],
-    backdrop: np.ndarray | None = None,
+    backdrop: np.ndarray,
 ) -> Exposure:
-    """Draws figures in front of the surroundings.
-
-    Args:
-        size: (h, w).
-        backdrop: of :func:`behind`, where it is known.
-    """
-    nearness = np.zeros(size, dtype=np.float32)
-    seen = np.full(size, -1, dtype=np.int32)
+    """Draws figures in front of ``backdrop`` [h, w, 3], which :func:`behind` gives, at its size."""
+    image = backdrop.copy()
+    nearness = np.zeros(image.shape[:2], dtype=np.float32)
+    seen = np.full(image.shape[:2], -1, dtype=np.int32)
     screens, first = [], [0]
     for one in posed:
         f = one.figure
         screen = raster.project(one.vertices, camera.rotation, camera.translation, camera.lens)
         raster.fill(
-            screen,
-            f.faces,
-            f.uvs,
-            f.uv_faces,
-            f.materials,
-            f.flags,
-            f.texels,
-            f.levels,
-            first[-1],
-            nearness,
-            seen,
-        )
+            screen, f.faces, f.uvs, f.uv_faces, f.materials, f.flags, f.texels, f.levels, first[-1],
+            nearness, seen,
+        )  # fmt: skip
         screens.append(screen)
         first.append(first[-1] + len(f.faces))
-    image = backdrop.copy() if backdrop is not None else behind(camera, surroundings, shadows, size)
     for one, screen, start in zip(posed, screens, first[:-1], strict=True):
         f = one.figure
         raster.shade(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vidpose.data.synthesis.makehuman.assets import METRES, TEXTURE_SIZE, Assets, Garment
-from vidpose.data.synthesis.makehuman.body import BodyShape, landmark_vertices, skin_faces
-from vidpose.data.synthesis.makehuman.garments import Piece, fit
 from vidpose.data.synthesis.textures import smooth_noise
+
+from .assets import METRES, TEXTURE_SIZE, Assets, Garment
+from .body import BodyShape, landmark_vertices, skin_faces
+from .garments import Piece, fit
 
 HAIR_COLOURS = np.array(
     [(24, 20, 19), (38, 28, 24), (58, 40, 30), (84, 58, 40), (122, 86, 56), (168, 128, 82), (206, 172, 116),

@@ -9,8 +9,9 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
-from vidpose.data.synthesis.makehuman.assets import METRES, Assets, Garment
-from vidpose.data.synthesis.makehuman.thin import thin
+from .assets import METRES, Assets, Garment
+from .skinning import vertex_normals
+from .thin import thin
 
 GARMENT_TRIANGLES = {"cloth": 3600, "shoes": 1600, "hair": 4000, "hat": 900}
 """Triangles to which a garment is thinned where its strips and borders allow."""
@@ -210,20 +211,6 @@ def cut(worn: Worn, beyond: np.ndarray) -> Worn:
     safe[past] = False
     still = safe[worn.piece.under[np.searchsorted(worn.piece.hides, worn.hides)]]
     return Worn(worn.piece, vertices, weights, uvs, faces, uv_faces, worn.hides[still])
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """[V, 3] float32 unit normals, weighted by area; zero where no face touches."""
-    a, b, c = (vertices[faces[:, i]] for i in range(3))
-    normal = np.cross(b - a, c - a)
-    out = np.stack(
-        [
-            sum(np.bincount(faces[:, i], normal[:, axis], len(vertices)) for i in range(3))
-            for axis in range(3)
-        ],
-        axis=1,
-    )
-    return (out / np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)).astype(np.float32)
 
 
 def covered(worn: Worn, points: np.ndarray, rows: np.ndarray, reach_m: float = 0.03) -> np.ndarray:

@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from vidpose.errors import InputError
 from vidpose.io.files import read_json
 
-from .acclaim import read_amc, read_asf
+from .assets import Assets
 from .exercises import Script, random_script, smooth_noise, wobbled
 from .ground import contact_places, contact_points, flights, ground, locked_path, settle
 from .keyposes import POSES, as_clip
-from .mocap import read_bvh
+from .mocap import read_clip
 from .retarget import alignment, retarget_rotations, scaled_root, standing_hip_height
 from .rotations import (
     conjugate,
@@ -115,7 +114,6 @@ class MoveLibrary:
     Attributes:
         rig: the rig at rest that all movements are made on.
         names: the clips.
-        skeletons: read by :func:`load`.
     """
 
     def __init__(self, rig: Rig, motions: list[tuple[str, np.ndarray, np.ndarray]]) -> None:
@@ -136,28 +134,17 @@ class MoveLibrary:
         self._starts, self._chances = self._rare_starts()
 
     @staticmethod
-    def load(assets: str | os.PathLike[str]) -> MoveLibrary:
-        """Reads every clip below ``assets/mocap`` and the rig below ``assets/makehuman``.
+    def load(assets: Assets) -> MoveLibrary:
+        """Every clip of a folder of assets on its rig.
 
         Raises:
             InputError: no clips, or a file that cannot be read.
         """
-        folder = Path(assets)
-        rig = default_rig(folder / "makehuman" / "rigs" / "standard" / "rig.cmu_mb.json")
-        paths = sorted(p for p in (folder / "mocap").rglob("*") if p.suffix.lower() in (".bvh", ".amc"))
-        if not paths:
-            raise InputError(f"{folder / 'mocap'}: no .bvh or .amc files, motion capture is needed")
-        skeletons = {p.parent: read_asf(p) for p in sorted((folder / "mocap").rglob("*.asf"))}
-        motions = []
-        for path in paths:
-            if path.suffix.lower() == ".bvh":
-                clip = read_bvh(path)
-            elif path.parent in skeletons:
-                clip = read_amc(path, skeletons[path.parent])
-            else:
-                raise InputError(f"{path}: needs an .asf skeleton beside it")
-            motions.append((clip.name, retarget_rotations(clip, rig), scaled_root(clip, rig)))
-        return MoveLibrary(rig, motions)
+        if not assets.mocap:
+            raise InputError(f"{assets.root}: no .bvh or .amc files below mocap/, motion capture is needed")
+        rig = default_rig(assets.rig_path)
+        clips = map(read_clip, assets.mocap)
+        return MoveLibrary(rig, [(c.name, retarget_rotations(c, rig), scaled_root(c, rig)) for c in clips])
 
     # -- sampling
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from vidpose.data.synthesis.render import FrameTruth, PersonTruth
 from vidpose.errors import InputError
-from vidpose.skeletons import COCO17
+from vidpose.skeletons import COCO17, POSETRACK15
 
 from . import draw, skinning
 from .assets import Assets
@@ -26,7 +26,7 @@ from .sensor import Sensor, sample_sensor
 from .things import sample_thing
 from .truth import JOINTS, Seen, depth_of_joints, see_person
 from .types import Motion
-from .wardrobe import Person, make_person
+from .wardrobe import make_person
 
 HARDNESS = {"clean": 0.0, "mixed": 0.6, "hard": 1.0}
 _SUBFRAMES = 5
@@ -34,7 +34,7 @@ _TINY_PX = 18
 _LEAST_JOINTS = 3
 _STEADY_PX = 0.7
 _PLAYS, _PLAY_FRAMES = 10, 60
-_BODY = 15  # joints of PoseTrack, the first of JOINTS
+_BODY = POSETRACK15.num_joints  # the first of JOINTS
 
 
 @dataclass
@@ -42,7 +42,6 @@ class Dressed:
     """A person with all that is computed once."""
 
     figure: Figure
-    person: Person
     bones: np.ndarray
     """[len(JOINTS)] int32 bone of each joint."""
     places: np.ndarray
@@ -52,7 +51,6 @@ class Dressed:
     head: np.ndarray
     """Vertices of the head."""
     depths: np.ndarray
-    height_m: float
     sole: float
     """Lowest y at rest: the soles of the shoes."""
 
@@ -77,13 +75,11 @@ def dress_up(assets: Assets, rng: np.random.Generator) -> Dressed:
     height = float(person.rig.heads[:, 1].max() - figure.vertices[used, 1].min()) + 0.15
     return Dressed(
         figure=figure,
-        person=person,
         bones=person.joint_bones[order],
         places=person.joint_places[order],
         outline=np.flatnonzero(skin & used)[::5],
         head=np.flatnonzero(of_head & of_skin & used)[::3],
         depths=depth_of_joints(height / 1.7),
-        height_m=height,
         sole=float(figure.vertices[used, 1].min()),
     )
 
@@ -179,7 +175,7 @@ class Scene:
                 behind = draw.behind(
                     cameras[1] if steady else camera, self.surroundings, shadows, self.size, self.flat
                 )
-            exposure = draw.expose(posed, camera, self.surroundings, shadows, self.size, behind)
+            exposure = draw.expose(posed, camera, self.surroundings, shadows, behind)
             total = exposure.light if total is None else total + exposure.light
             if k == count // 2:
                 kept, seen_joints, seen_posed, at = exposure, joints, posed, camera
@@ -298,7 +294,8 @@ class Cast:
             return self.play(rng, frames, fps)
         start = int(rng.integers(len(motion.root) - frames + 1))
         part = slice(start, start + frames)
-        return who, replace(motion, rotations=motion.rotations[part], root=motion.root[part])
+        air = motion.clearance[part] if motion.clearance is not None else None
+        return who, replace(motion, rotations=motion.rotations[part], root=motion.root[part], clearance=air)
 
     def _move(self, rng: np.random.Generator, who: Dressed, frames: int, fps: float) -> Motion:
         assert who.figure.rig is not None
@@ -451,11 +448,9 @@ def render_video(
         picture, seen, _ = scene.frame(index, rng)
         truths, ignored = [], []
         for k, person in enumerate(seen):
-            x1, y1, x2, y2 = person.box_xyxy
-            if x2 <= x1 or y2 <= y1:
+            if not is_labelled(person):
                 continue
-            if person.keypoints[:_BODY, 2].sum() < _LEAST_JOINTS or not person.visible[:_BODY].any():
-                continue  # as annotators leave them out
+            x1, y1, x2, y2 = person.box_xyxy
             if y2 - y1 < _TINY_PX:
                 ignored.append(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32))
                 continue
@@ -464,6 +459,13 @@ def render_video(
 
 
 _COCO = [JOINTS.index(name) for name in COCO17.joints]
+
+
+def is_labelled(person: Seen) -> bool:
+    """Whether annotators would label a person: with a few joints in the picture, one of them to be seen."""
+    x1, y1, x2, y2 = person.box_xyxy
+    inside, visible = person.keypoints[:_BODY, 2], person.visible[:_BODY]
+    return bool(x2 > x1 and y2 > y1 and inside.sum() >= _LEAST_JOINTS and visible.any())
 
 
 def person_truth(track_id: int, person: Seen) -> PersonTruth:
@@ -501,12 +503,11 @@ def load_cast(
         if picture is None:
             raise InputError(f"{path}: cannot be decoded as an image")
         pictures.append(Panorama.of(picture[..., ::-1]))
-    return Cast(found, MoveLibrary.load(Path(assets)), pictures, seed, crowd, repeats=repeats)
+    return Cast(found, MoveLibrary.load(found), pictures, seed, crowd, repeats=repeats)
 
 
 def find_panoramas(assets: Assets) -> list[Path]:
     """The pictures of all directions that light the scenes; :class:`InputError` where there is none."""
     if not assets.panoramas:
-        folder = assets.base_path.parents[2]
-        raise InputError(f"{folder}: no panoramas/*.jpg, which light the scenes and stand behind them")
+        raise InputError(f"{assets.root}: no panoramas/*.jpg, which light the scenes and stand behind them")
     return list(assets.panoramas)

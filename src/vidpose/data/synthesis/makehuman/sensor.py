@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import cv2
 import numpy as np
@@ -53,7 +53,7 @@ class Sensor:
         if shot > 0 or dark > 0:
             spread = np.sqrt(shot * shot * np.clip(image, 0, 1) + dark * dark)
             image = image + spread * _grain(rng, image.shape[0], image.shape[1])
-        image = self._curve()[(np.clip(image, 0, _BRIGHTEST) * _STEPS).astype(np.uint16)]
+        image = self._curve[(np.clip(image, 0, _BRIGHTEST) * _STEPS).astype(np.uint16)]
         mean = image @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
         image = mean[..., None] + np.float32(0.0 if self.grey else self.saturation) * (
             image - mean[..., None]
@@ -66,6 +66,7 @@ class Sensor:
             out = cv2.resize(np.ascontiguousarray(out), (width, height), interpolation=cv2.INTER_CUBIC)
         return np.ascontiguousarray(out)
 
+    @cached_property
     def _curve(self) -> np.ndarray:
         """float32 stored intensity of light from 0 to ``_BRIGHTEST`` in ``_STEPS`` steps to white."""
         light = (np.arange(_BRIGHTEST * _STEPS + 1) + 0.5) / _STEPS

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 
 from vidpose.data.synthesis.render import FrameTruth
 
 from .crops import render_crop
-from .scene import Cast, person_truth
+from .scene import Cast, is_labelled, person_truth
 
 _CROWD, _REPEATS = 16, 10
 
@@ -37,7 +36,5 @@ def render_shard(
         crop = render_crop(own, rng, frames=frames, size=size, fps=fps, difficulty=difficulty, people=people)
         for t, (image, person) in enumerate(zip(crop.images, crop.people, strict=True)):
             index = clip * frames + t
-            truth = person_truth(clip if frames == 1 else 0, person)
-            x1, y1, x2, y2 = person.box_xyxy
-            there = x2 > x1 and y2 > y1 and bool(person.keypoints[:15, 2].any())
-            yield image, FrameTruth(index, t / fps, [replace(truth)] if there else [])
+            truths = [person_truth(clip if frames == 1 else 0, person)] if is_labelled(person) else []
+            yield image, FrameTruth(index, t / fps, truths)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vidpose.data.synthesis.makehuman import fabric
-from vidpose.data.synthesis.makehuman.assets import METRES, Assets, Garment
-from vidpose.data.synthesis.makehuman.body import (
+from . import fabric
+from .assets import METRES, Assets, Garment
+from .body import (
     BodyShape,
     eye_mesh,
     fit_rig,
@@ -19,7 +19,7 @@ from vidpose.data.synthesis.makehuman.body import (
     skin_faces,
     skin_weights,
 )
-from vidpose.data.synthesis.makehuman.garments import (
+from .garments import (
     Piece,
     Worn,
     covered,
@@ -28,10 +28,10 @@ from vidpose.data.synthesis.makehuman.garments import (
     garment_weights,
     keep_outside,
     pieces,
-    vertex_normals,
     wear,
 )
-from vidpose.data.synthesis.makehuman.types import Mesh, Rig, Weights
+from .skinning import vertex_normals
+from .types import Mesh, Rig, Weights
 
 __all__ = ["Part", "Person", "dress", "make_person"]
 

@@ -40,6 +40,7 @@ def synthesize(
         int | None,
         typer.Option("--clips", help="Each video: so many clips about one person instead (makehuman)."),
     ] = None,
+    masks: Annotated[bool, typer.Option("--masks", help="Also the mask of every person.")] = False,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -60,6 +61,7 @@ def synthesize(
         kind=people,
         assets=assets,
         clips=clips,
+        masks=masks,
         workers=workers,
         quiet=quiet,
     )

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -102,8 +103,8 @@ def test_a_wall_before_a_person_hides_all_joints_and_leaves_the_box(cast: scenes
     scene = scene_of(cast, 1)
     before = scene.frame(1, np.random.default_rng(0))[1][0]
     camera = scene.camera(1.0)
-    figure = join([(box(np.array([2.0, 8.0, 2.0])), np.full((4, 4, 3), 99, np.uint8), "thing")])
-    place = camera.eye + camera.rotation[2] * 1.8 - [0, 4, 0]
+    figure = join([(box(np.array([1.2, 8.0, 1.2])), np.full((4, 4, 3), 99, np.uint8), "thing")])
+    place = camera.eye + camera.rotation[2] * 1.1 - [0, 4, 0]
     normals = vertex_normals(figure.vertices, figure.faces)
     scene.things.append(scenes.Thing(figure, place, np.zeros(3), normals))
     person = scene.frame(1, np.random.default_rng(0))[1][0]
@@ -170,6 +171,34 @@ def test_a_data_set_of_rendered_people_is_whole_and_kept(assets_dir: Path, tmp_p
         assert set(coco[:, 2]) <= {0, 1, 2}
 
 
+@pytest.mark.parametrize("kind", ["drawn", "makehuman"])
+def test_masks_hold_the_joints_that_are_seen(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    assets = request.getfixturevalue("assets_dir") if kind == "makehuman" else None
+    synthesize(
+        tmp_path / "set", videos=2, frames=2, size=(144, 256), seed=3, difficulty="clean", kind=kind,
+        assets=assets, masks=True, quiet=True,
+    )  # fmt: skip
+    assert check_dataset(tmp_path / "set").problems == []
+    inside = []
+    for file in (tmp_path / "set" / "annotations" / "train").glob("*.json"):
+        for person in json.loads(file.read_text())["annotations"]:
+            assert person["segmentation"]["size"] == [144, 256]
+            runs = person["segmentation"]["counts"]
+            values = np.arange(len(runs)) % 2 == 1
+            mask = np.repeat(values, runs).reshape(256, 144).T  # columns first
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5)))
+            x1, y1, w, h = person["bbox"]
+            rows, columns = np.nonzero(mask)
+            assert len(rows) and rows.min() >= y1 - 4 and rows.max() <= y1 + h + 4
+            assert columns.min() >= x1 - 4 and columns.max() <= x1 + w + 4
+            for x, y, seen in np.array(person["keypoints"]).reshape(17, 3):
+                if seen == 1:
+                    inside.append(near[round(y), round(x)])
+    assert len(inside) > 20 and np.mean(inside) > 0.9
+
+
 @pytest.mark.parametrize("frames", [1, 3])
 def test_clips_about_people_are_a_data_set_too(assets_dir: Path, tmp_path: Path, frames: int) -> None:
     settings = {"videos": 1, "size": (128, 96), "seed": 2} | {"kind": "makehuman", "assets": assets_dir}
@@ -192,6 +221,7 @@ def test_clips_about_people_are_a_data_set_too(assets_dir: Path, tmp_path: Path,
         ({"kind": "makehuman", "assets": "no/such"}, "no/such: no such folder"),
         ({"clips": 5}, "clips are for makehuman people"),
         ({"kind": "makehuman", "assets": "no/such", "clips": 0}, "1 to 10000 of them"),
+        ({"kind": "makehuman", "assets": "no/such", "clips": 2, "masks": True}, "masks are for whole videos"),
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(

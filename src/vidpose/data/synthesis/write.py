@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised whenever the same seed gives other pixels or labels."""
 PEOPLE = ("drawn", "makehuman")
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 """The same for rendered people."""
 
 WRITES = ("frames", "video", "both")
@@ -65,6 +65,7 @@ def synthesize(
     kind: str = "drawn",
     assets: str | os.PathLike[str] | None = None,
     clips: int | None = None,
+    masks: bool = False,
     workers: int = 1,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -90,6 +91,7 @@ def synthesize(
         assets: folder with ``makehuman``, ``mocap`` and ``panoramas``, the first in MakeHuman's own layout.
         clips: each of the ``videos`` is so many clips of ``frames`` frames instead, each drawn about one
             person at ``size`` (makehuman only). Clips of one frame share a folder, others have one each.
+        masks: annotations carry ``segmentation``, COCO's run-length code of what is visible of the person.
         workers: processes.
         quiet: no progress.
 
@@ -113,6 +115,8 @@ def synthesize(
         raise InputError("makehuman people need the folder of their assets, and only they: --assets DIR")
     if clips is not None and (kind == "drawn" or write != "frames" or not 1 <= clips * frames <= 10_000):
         raise InputError("clips are for makehuman people, written as frames, 1 to 10000 of them in a video")
+    if masks and clips is not None:
+        raise InputError("masks are for whole videos, not for clips")
     if write not in WRITES:
         raise InputError(f"write is {write!r}; give one of {', '.join(WRITES)}")
     if split not in SPLITS:
@@ -138,6 +142,8 @@ def synthesize(
         settings |= {"kind": kind, "version": RENDER_VERSION}
     if clips is not None:
         settings["clips"] = clips
+    if masks:
+        settings["masks"] = True
     folder = str(assets) if assets is not None else None
     jobs = [(str(root), settings, index, write, folder) for index in range(videos)]
     results: list[dict[str, Any]] = []
@@ -214,6 +220,7 @@ def _film(
             fps=settings["fps"],
             difficulty=settings["difficulty"],
             people=tuple(settings["people"]),
+            instances="masks" in settings,
         )
     if "clips" in settings:
         from .makehuman.shards import render_shard
@@ -238,6 +245,7 @@ def _film(
         fps=settings["fps"],
         difficulty=settings["difficulty"],
         people=tuple(settings["people"]),
+        instances="masks" in settings,
     )
 
 
@@ -411,10 +419,21 @@ def posetrack18_document(
                     "area": round(bbox[2] * bbox[3], 2),
                 }
             )
+            if truth.instances is not None:
+                mask = truth.instances == person.track_id + 1
+                annotations[-1]["segmentation"] = {"size": list(size), "counts": run_lengths(mask)}
             if person.coco17 is not None:
                 found = [[round(float(x), 3), round(float(y), 3), int(v)] for x, y, v in person.coco17]
                 annotations[-1]["keypoints_coco17"] = [value for joint in found for value in joint]
     return {"images": images, "annotations": annotations, "categories": [CATEGORY]}
+
+
+def run_lengths(mask: np.ndarray) -> list[int]:
+    """COCO's run-length code of a mask [h, w]: by columns, pixels outside and inside in turn."""
+    flat = mask.T.ravel()
+    ends = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+    return [0, *runs] if flat[0] else runs
 
 
 def _xywh(box: np.ndarray) -> list[float]:

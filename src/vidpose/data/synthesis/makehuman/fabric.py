@@ -84,7 +84,7 @@ def cloth_colour(rng: np.random.Generator) -> np.ndarray:
     elif kind < 0.50:
         hsv = (rng.uniform(102, 120), rng.uniform(70, 190), rng.uniform(45, 170))
     elif kind < 0.78:
-        hsv = (rng.uniform(0, 180), rng.uniform(140, 245), rng.uniform(120, 250))
+        hsv = (rng.uniform(0, 180), rng.uniform(120, 225), rng.uniform(90, 235))
     else:
         hsv = (rng.uniform(0, 180), rng.uniform(40, 140), rng.uniform(60, 200))
     return cv2.cvtColor(np.array([[hsv]], np.uint8), cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)

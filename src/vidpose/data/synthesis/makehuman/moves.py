@@ -176,6 +176,9 @@ class MoveLibrary:
                 take, name = self._mixed(rng, take, times, fps, name)
         if rng.random() < 0.5:
             take, name = self._mirrored(take), name + " mirrored"
+        # silent: a flat hand only stands on the floor; hands that hang are half closed.
+        curls = np.deg2rad(rng.beta(1.6, 1.8, 2) * (35.0 if kind == 2 else 95.0))
+        take.q = self._hands_closed(take.q, curls)
         motion = self._finished(take, rng.uniform(0, 2 * np.pi), fps, name)
         return motion if rig is None else ground(motion, rig, sole)
 
@@ -185,6 +188,20 @@ class MoveLibrary:
         rotations = to_matrix(multiply(turn, take.q)).astype(np.float32)
         motion = Motion(rotations, root, self.hip_height, fps, name, take.air)
         return ground(motion, self.rig)
+
+    def _hands_closed(self, q: np.ndarray, curls: np.ndarray) -> np.ndarray:
+        """Global rotations [T, B, 4] with the fingers of both hands bent by ``curls`` [2] radians."""
+        q = q.copy()
+        for side, sign, curl in zip(("Left", "Right"), (-1.0, 1.0), curls, strict=True):
+            base, fingers, thumb = (
+                self.row[name] for name in (f"{side}FingerBase", f"{side}HandFinger1", f"{side[0]}Thumb")
+            )
+            ahead = normalised((self.rig.tails - self.rig.heads)[base].astype(np.float64))
+            aside = (self.rig.tails[thumb] - self.rig.heads[base]).astype(np.float64)
+            axis = normalised(aside - (aside @ ahead) * ahead)
+            for bone, share in ((base, 0.25), (fingers, 1.0), (thumb, 0.3)):
+                q[:, bone] = multiply(q[:, bone], from_rotvec(sign * share * curl * axis))
+        return q
 
     def _mirrored(self, take: _Take) -> _Take:
         """Left for right: the mirror image of each bone's rotation goes to its partner."""

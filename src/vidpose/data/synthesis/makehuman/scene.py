@@ -23,7 +23,7 @@ from .figure import Figure, join
 from .light import Panorama, Surroundings, surround
 from .moves import MoveLibrary
 from .sensor import Sensor, sample_sensor
-from .things import sample_thing
+from .things import paint, picture_part, sample_thing
 from .truth import JOINTS, Seen, depth_of_joints, see_person
 from .types import Motion
 from .wardrobe import make_person
@@ -273,7 +273,8 @@ class Cast:
         """A thing on the ground around x = z = 0."""
         number = int(rng.integers(self.things))
         if number not in self._things:
-            mesh, texture = sample_thing(np.random.default_rng((*self.seed, self.crowd + number)))
+            own = np.random.default_rng((*self.seed, self.crowd + number))
+            mesh, texture = sample_thing(own, [panorama.picture for panorama in self.panoramas])
             self._things[number] = join([(mesh, texture, "thing")])
         return self._things[number]
 
@@ -396,24 +397,22 @@ def _sample_things(
 
 
 def _flat_backdrop(cast: Cast, rng: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
-    """A backdrop without a horizon: a plain wall, noise, or a part of a picture out of its place."""
+    """A backdrop without a horizon: a plain wall, a part of a picture, or many parts."""
     kind = rng.random()
-    if kind < 0.35:
-        image = np.ones((*size, 3), dtype=np.float32) * rng.uniform(0.02, 0.9, 3).astype(np.float32)
+    if kind < 0.3:
+        colour = (paint(rng) / 255) ** np.float32(2.2)
         small = rng.normal(1, 0.15, (3, 4)).astype(np.float32)
-        out: np.ndarray = image * cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
-        return np.clip(out, 0, 1)
-    picture = cast.panoramas[int(rng.integers(len(cast.panoramas)))].picture
-    height = int(rng.uniform(0.25, 0.8) * picture.shape[0])
-    width = min(int(height * size[1] / size[0]), picture.shape[1])
-    top = int(rng.integers(0, picture.shape[0] - height + 1))
-    left = int(rng.integers(0, picture.shape[1] - width + 1))
-    part = cv2.resize(
-        picture[top : top + height, left : left + width], size[::-1], interpolation=cv2.INTER_AREA
-    )
-    if rng.random() < 0.5:
-        part = part[:, ::-1]
-    return np.ascontiguousarray(part)
+        shade = cv2.resize(small, size[::-1], interpolation=cv2.INTER_CUBIC)[..., None]
+        return np.clip(np.ones((*size, 3), dtype=np.float32) * colour * shade, 0, 1)
+    pictures = [panorama.picture for panorama in cast.panoramas]
+    out = picture_part(pictures[int(rng.integers(len(pictures)))], rng, size, (0.25, 0.8))
+    if kind < 0.65:  # a crowd of parts, as of a room full of things
+        for _ in range(int(rng.integers(3, 12))):
+            part = (rng.uniform(0.1, 0.6, 2) * size).astype(int)
+            top, left = (int(rng.integers(0, size[k] - part[k] + 1)) for k in range(2))
+            piece = picture_part(pictures[int(rng.integers(len(pictures)))], rng, tuple(part), (0.1, 0.6))
+            out[top : top + part[0], left : left + part[1]] = piece
+    return out
 
 
 def _defocus(rng: np.random.Generator, frames: int, hardness: float, size: tuple[int, int]) -> np.ndarray:
@@ -438,14 +437,15 @@ def render_video(
     fps: float,
     difficulty: str,
     people: tuple[int, int],
+    instances: bool = False,
 ) -> Iterator[tuple[np.ndarray, FrameTruth]]:
-    """Frames of one scene with all their labels."""
+    """Frames of one scene with all their labels; ``instances``: also the map of who is where."""
     rng = np.random.default_rng(seed)
     scene = sample_scene(
         cast, rng, frames=frames, fps=fps, size=size, hardness=HARDNESS[difficulty], people=people
     )
     for index in range(frames):
-        picture, seen, _ = scene.frame(index, rng)
+        picture, seen, exposure = scene.frame(index, rng)
         truths, ignored = [], []
         for k, person in enumerate(seen):
             if not is_labelled(person):
@@ -455,7 +455,11 @@ def render_video(
                 ignored.append(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32))
                 continue
             truths.append(person_truth(k, person))
-        yield picture, FrameTruth(index, (index + scene.shutter / 2) / fps, truths, ignored)
+        truth = FrameTruth(index, (index + scene.shutter / 2) / fps, truths, ignored)
+        if instances:
+            is_person = exposure.owner < len(scene.actors)
+            truth.instances = np.where(is_person, exposure.owner + 1, 255).astype(np.uint8)
+        yield picture, truth
 
 
 _COCO = [JOINTS.index(name) for name in COCO17.joints]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -59,28 +61,62 @@ def ball(radius: float, rings: int = 9, sides: int = 14) -> Mesh:
     return Mesh(xyz.reshape(-1, 3).astype(np.float32), faces, uvs.reshape(-1, 2).astype(np.float32), faces)
 
 
-def sample_thing(rng: np.random.Generator) -> tuple[Mesh, np.ndarray]:
-    """A thing on the ground around x = z = 0, and its texture [h, w, 3 or 4] uint8; all have two sides."""
+def sample_thing(rng: np.random.Generator, pictures: Sequence[np.ndarray] = ()) -> tuple[Mesh, np.ndarray]:
+    """A thing on the ground around x = z = 0, and its texture [h, w, 3 or 4] uint8; all have two sides.
+
+    ``pictures`` [h, w, 3] in linear light: parts of them are on half of the things, so that it is as busy
+    about people as it is on photographs.
+    """
     kind = str(rng.choice(KINDS, p=[0.3, 0.2, 0.08, 0.2, 0.12, 0.1]))
     if kind == "box":
-        return box(rng.uniform([0.2, 0.2, 0.2], [1.8, 1.3, 1.0])), surface(rng)
+        return box(rng.uniform([0.2, 0.2, 0.2], [1.8, 1.3, 1.0])), _side(rng, pictures)
     if kind == "pole":
-        return pole(float(rng.uniform(0.02, 0.2)), float(rng.uniform(0.8, 4.0))), surface(rng)
+        return pole(float(rng.uniform(0.02, 0.2)), float(rng.uniform(0.8, 4.0))), _side(rng, pictures)
     if kind == "ball":
-        return ball(float(rng.uniform(0.1, 0.5))), surface(rng)
+        return ball(float(rng.uniform(0.1, 0.5))), _side(rng, pictures)
     if kind == "board":
-        return board(float(rng.uniform(0.4, 2.5)), float(rng.uniform(0.4, 2.0))), surface(rng)
+        return board(float(rng.uniform(0.4, 2.5)), float(rng.uniform(0.4, 2.0))), _side(rng, pictures)
     shape = board(float(rng.uniform(1.0, 4.0)), float(rng.uniform(0.7, 2.2)))
     return shape, fence(rng) if kind == "fence" else leaves(rng)
 
 
+def _side(rng: np.random.Generator, pictures: Sequence[np.ndarray]) -> np.ndarray:
+    if not pictures or rng.random() < 0.5:
+        return surface(rng)
+    part = picture_part(pictures[int(rng.integers(len(pictures)))], rng, (128, 128), (0.1, 0.5))
+    return (255 * np.clip(part * rng.uniform(0.5, 1.5), 0, 1) ** (1 / 2.2)).astype(np.uint8)
+
+
+def picture_part(
+    picture: np.ndarray, rng: np.random.Generator, size: tuple[int, int], share: tuple[float, float]
+) -> np.ndarray:
+    """A random part of a picture [h, w, 3], brought to ``size`` (h, w).
+
+    ``share``: the least and the most of the picture's height.
+    """
+    height = int(rng.uniform(*share) * picture.shape[0])
+    width = min(int(height * size[1] / size[0]), picture.shape[1])
+    top = int(rng.integers(0, picture.shape[0] - height + 1))
+    left = int(rng.integers(0, picture.shape[1] - width + 1))
+    part = picture[top : top + height, left : left + width]
+    part = cv2.resize(part, size[::-1], interpolation=cv2.INTER_AREA)
+    return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part)
+
+
+def paint(rng: np.random.Generator) -> np.ndarray:
+    """[3] float32 RGB, 20 to 235: from grey to strong."""
+    colour = rng.uniform(20, 235, 3)
+    grey = colour.mean()
+    return (grey + rng.beta(1.0, 1.6) * (colour - grey)).astype(np.float32)
+
+
 def surface(rng: np.random.Generator, size: int = 128) -> np.ndarray:
     """[size, size, 3] uint8: a plain or patterned surface with stains."""
-    image = np.ones((size, size, 3), dtype=np.float32) * rng.uniform(20, 235, 3).astype(np.float32)
+    image = np.ones((size, size, 3), dtype=np.float32) * paint(rng)
     pattern = rng.random()
     if pattern < 0.5:
         step = int(rng.integers(4, 40))
-        other = rng.uniform(20, 235, 3)
+        other = paint(rng)
         grid = np.indices((size, size)) // step
         line = grid[0] if pattern < 0.2 else grid.sum(axis=0) if pattern < 0.4 else grid[1]
         image[line % 2 == 0] = other
@@ -95,7 +131,7 @@ def surface(rng: np.random.Generator, size: int = 128) -> np.ndarray:
 
 def fence(rng: np.random.Generator, size: int = 256) -> np.ndarray:
     """[size, size, 4] uint8: bars or a grid with holes between."""
-    colour = rng.uniform(20, 220, 3)
+    colour = paint(rng)
     alpha = np.zeros((size, size), dtype=np.uint8)
     step, thick = int(rng.integers(12, 60)), int(rng.integers(2, 8))
     for x in range(0, size, step):

@@ -10,7 +10,6 @@ from .scene import HARDNESS, Cast, sample_scene
 from .truth import Seen
 
 _VIRTUAL = (720, 1280)
-_PADDING = 1.25
 _TRIES = 8
 
 
@@ -39,24 +38,26 @@ def render_crop(
     people: tuple[int, int] = (1, 3),
     scale: float = 0.3,
     shift: float = 0.1,
+    padding: float = 1.25,
     least: int = 3,
 ) -> CropClip:
     """A clip about the first person of a random scene, of whom something is to be seen.
 
-    The crop is the person's box in the middle frame, widened to the picture's shape and by 1.25 as the papers
-    do, then changed at random: a box of a detector is no better.
+    The crop is the person's box in the middle frame, widened to the picture's shape and by ``padding``, then
+    changed at random: a box of a detector is no better.
 
     Args:
         size: (h, w).
         scale: the box is larger or smaller by up to this share.
         shift: it is moved by up to this share of its side.
+        padding: 1.25 as the papers' crops are.
         least: visible joints in the middle frame; a scene with fewer is replaced by another.
     """
     for _ in range(_TRIES - 1):
-        clip = _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift)
+        clip = _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift, padding)
         if clip.visible[frames // 2].sum() >= least:
             return clip
-    return _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift)
+    return _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift, padding)
 
 
 def _draw(
@@ -69,6 +70,7 @@ def _draw(
     people: tuple[int, int],
     scale: float,
     shift: float,
+    padding: float,
 ) -> CropClip:
     scene = sample_scene(
         cast, rng, frames=frames, fps=fps, size=_VIRTUAL, hardness=HARDNESS[difficulty], people=people,
@@ -83,7 +85,7 @@ def _draw(
     low, high = seen[:, :2].min(axis=0), seen[:, :2].max(axis=0)
     height, width = size
     sides = np.maximum(high - low, 1)
-    sides = np.maximum(sides, sides[::-1] * [width / height, height / width]) * _PADDING
+    sides = np.maximum(sides, sides[::-1] * [width / height, height / width]) * padding
     sides *= 1 + rng.uniform(-scale, scale)
     centre = (low + high) / 2 + rng.uniform(-shift, shift, 2) * sides
     zoom = float(height / sides[1])

@@ -12,6 +12,8 @@ from .crops import render_crop
 from .scene import Cast, is_labelled, person_truth
 
 _CROWD, _REPEATS = 16, 10
+_PADDING = 1.7
+"""So that a crop of 1.25 times the box, turned and scaled by augmentation, still shows surroundings."""
 
 
 def render_shard(
@@ -33,7 +35,16 @@ def render_shard(
     own = Cast(cast.assets, cast.library, cast.panoramas, seed, crowd=_CROWD, repeats=_REPEATS)
     rng = np.random.default_rng(seed)
     for clip in range(clips):
-        crop = render_crop(own, rng, frames=frames, size=size, fps=fps, difficulty=difficulty, people=people)
+        crop = render_crop(
+            own,
+            rng,
+            frames=frames,
+            size=size,
+            fps=fps,
+            difficulty=difficulty,
+            people=people,
+            padding=_PADDING,
+        )
         for t, (image, person) in enumerate(zip(crop.images, crop.people, strict=True)):
             index = clip * frames + t
             truths = [person_truth(clip if frames == 1 else 0, person)] if is_labelled(person) else []

@@ -1,0 +1,130 @@
+"""How many people does a detector find on real pictures, and how often is it wrong?
+
+    python benchmarks/detector_real.py --clips DIR --data posetrack18:val auto runs/detector/best.safetensors
+
+``--clips`` is a folder of videos; of 100 of their frames the boxes of all people were drawn by hand
+(clip_boxes.json, per cent of the picture). ``--data`` is any labelled folder that vidpose reads, and its
+split. A person is found if a box at the threshold overlaps theirs by IoU 0.5; every box finds one person at
+most. A box that finds nobody is false unless half of it lies in a region to ignore or it is smaller than 13
+per cent of the picture's height, as nobody drew boxes around people as small.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vidpose.data.readers import read_dataset
+from vidpose.errors import InputError
+from vidpose.geometry import box_iou
+from vidpose.infer.detect import Detector, build_detector
+from vidpose.io.files import read_json, write_json
+from vidpose.io.video import open_video
+
+IOU, SMALL = 0.5, 0.13
+Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Image [H, W, 3] RGB, boxes of people [P, 4] and of regions to ignore [R, 4] in pixels."""
+
+
+def clip_pictures(folder: Path) -> list[Picture]:
+    """The frames of the clips that have boxes by hand."""
+    pictures = []
+    for name, frames in read_json(Path(__file__).with_name("clip_boxes.json")).items():
+        with open_video(folder / name) as video:
+            for frame in video:
+                drawn = frames.get(str(frame.index))
+                if drawn is not None:
+                    h, w = frame.image.shape[:2]
+                    scale = np.array([w, h, w, h]) / 100
+                    boxes = [np.array(drawn.get(k, [])).reshape(-1, 4) * scale for k in ("people", "ignore")]
+                    pictures.append((frame.image, *boxes))
+    return pictures  # type: ignore[return-value]
+
+
+def data_pictures(folder: str, split: str) -> list[Picture]:
+    """The labelled frames of a data set; a region to ignore counts as the box around it."""
+    pictures = []
+    for _, frame in read_dataset(folder, split).frames():
+        people = [person for person in frame.people if person.box_xyxy.any()]
+        if not frame.is_labeled or not people:
+            continue
+        image = cv2.imread(str(frame.path))
+        if image is None:
+            raise InputError(f"{frame.path}: cannot be decoded as an image")
+        regions = [np.concatenate([r.min(0), r.max(0)]) for r in frame.ignore_regions]
+        crowds = [person.box_xyxy for person in people if person.is_crowd]
+        boxes = [person.box_xyxy for person in people if not person.is_crowd]
+        ignored = np.array(regions + crowds).reshape(-1, 4)
+        pictures.append((image[..., ::-1], np.array(boxes).reshape(-1, 4), ignored))
+    return pictures
+
+
+def score(detector: Detector, pictures: list[Picture]) -> dict[str, float]:
+    """Per cent of people found, and false boxes for each picture."""
+    people = found = false = 0
+    for image, truth, ignored in pictures:
+        [seen] = detector([image])
+        order = np.argsort(-seen.scores)
+        boxes = seen.boxes_xyxy[order]
+        left = list(range(len(truth)))
+        people += len(truth)
+        for box in boxes:
+            overlaps = box_iou(box[None], truth[left])[0] if left else np.zeros(0)
+            if len(overlaps) and overlaps.max() >= IOU:
+                found += 1
+                left.pop(int(overlaps.argmax()))
+            elif box[3] - box[1] >= SMALL * image.shape[0] and not _inside(box, ignored):
+                false += 1
+    return {
+        "found": 100 * found / people,
+        "false": false / len(pictures),
+        "people": people,
+        "pictures": len(pictures),
+    }
+
+
+def _inside(box: np.ndarray, regions: np.ndarray) -> bool:
+    low, high = np.maximum(box[:2], regions[:, :2]), np.minimum(box[2:], regions[:, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=1)
+    return bool((shared > 0.5 * (box[2:] - box[:2]).prod()).any())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("detectors", nargs="+", help="as of `vidpose estimate --detector`")
+    parser.add_argument("--clips", type=Path)
+    parser.add_argument("--data", action="append", default=[], metavar="DIR:SPLIT")
+    parser.add_argument("--min-score", type=float, nargs="+", default=[0.2])
+    parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    options = parser.parse_args()
+    results: list[dict[str, Any]] = []
+    try:
+        sources = [("clips", clip_pictures(options.clips))] if options.clips else []
+        sources += [(place, data_pictures(*place.rsplit(":", 1))) for place in options.data]
+        if not sources:
+            parser.error("nothing to score: give --clips or --data")
+        print(f"{'':34}{'pictures of':28}{'score':>7}{'people':>8}{'found %':>9}{'false a picture':>17}")
+        for spec in options.detectors:
+            for threshold in options.min_score:
+                detector = build_detector(spec, device="cpu", min_score=threshold)
+                for name, pictures in sources:
+                    scores = score(detector, pictures)
+                    results.append({"detector": spec, "source": name, "min_score": threshold, **scores})
+                    print(
+                        f"{spec[-33:]:34}{name[-27:]:28}{threshold:7.2f}{scores['people']:8}"
+                        f"{scores['found']:9.1f}{scores['false']:17.2f}"
+                    )
+    except InputError as error:
+        parser.error(str(error))
+    if options.out:
+        write_json(options.out, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.interpolate import PchipInterpolator
 
-from .keyposes import ANGLE, ANGLES, FAMILIES, LIMITS, LOOPS, POSES
+from .keyposes import ANGLE, ANGLES, ARM, FAMILIES, LEG, LIMITS, LOOPS, POSES
 
 # silent: no source says how often each should come; inverted bodies are what motion capture lacks most.
 KIND_WEIGHTS = {
@@ -19,6 +19,7 @@ KIND_WEIGHTS = {
     "somersault": 0.09,
     "leap": 0.1,
     "roll": 0.05,
+    "mixture": 0.55,
 }
 FAMILY_WEIGHTS = {
     "standing": 8.0,
@@ -79,6 +80,10 @@ class Script:
         if turn is not None:
             angles[:3] = turn
         angles[:3] += self.turned
+        self.put(angles, after)
+
+    def put(self, angles: np.ndarray, after: float) -> None:
+        """Angles [len(ANGLES)] so many seconds after the pose before."""
         self.times.append(self.end + max(after, 0.05) if self.times else 0.0)
         self.angles.append(angles)
 
@@ -240,10 +245,50 @@ def _roll(rng: np.random.Generator, script: Script) -> None:
     script.add(str(rng.choice(["stand", "deep_squat", "overhead"])), 0.5)
 
 
+_LIMBS = {
+    name: slice(ANGLE[f"{name}_flex"], ANGLE[f"{name}_flex"] + len(parts))
+    for parts, names in ((ARM, ("left_arm", "right_arm")), (LEG, ("left_leg", "right_leg")))
+    for name in names
+}
+
+
+def _mixture(rng: np.random.Generator, script: Script) -> None:
+    """A pose that has a trunk, arms and legs of different ones, tilted anyhow; in the air now and then.
+
+    silent: people climb, vault, dodge and fall in ways that no list holds.
+    """
+    names = list(POSES)
+
+    def any_pose() -> np.ndarray:
+        return POSES[names[rng.integers(len(names))]]
+
+    angles = any_pose().copy()
+    legs, arms = any_pose(), any_pose()
+    together = rng.random(2) < 0.4
+    for limb, columns in _LIMBS.items():
+        pair, both = (legs, together[0]) if limb.endswith("leg") else (arms, together[1])
+        one, other = (pair, pair) if both else (any_pose(), any_pose())
+        share = rng.beta(0.5, 0.5)
+        angles[columns] = share * one[columns] + (1 - share) * other[columns]
+    kind = rng.random()
+    if kind < 0.45:
+        angles[:3] = rng.normal(0, (30, 18, 20))
+    elif kind < 0.65:
+        angles[:3] = rng.uniform(-180, 180), rng.uniform(-90, 90), rng.normal(0, 30)
+    angles[ANGLE["settle"]] = 0.0
+    begin = script.end
+    script.put(angles, rng.uniform(0.35, 1.2))
+    if rng.random() < 0.5:
+        script.put(angles, rng.uniform(0.1, 0.5))
+    if rng.random() < 0.3 and script.end > begin:
+        script.flights.append(Flight(begin, script.end, rng.uniform(0.2, 0.9), rng.normal(0, 1.0)))
+
+
 _ACROBATICS = {
     "handstand": _handstand,
     "cartwheel": _cartwheel,
     "somersault": _somersault,
     "leap": _leap,
     "roll": _roll,
+    "mixture": _mixture,
 }

@@ -1,8 +1,8 @@
 """Movements drawn at random: motion capture, mixtures of it, and exercises and acrobatics from key poses.
 
-Half of all movements are motion capture as it was recorded (mirrored, at another speed, from one clip into
-the next). A quarter has the upper body of another clip, or joints that wander. A quarter goes through key
-poses: exercises, floor work, handstands, cartwheels, somersaults, leaps.
+Three in ten movements are motion capture as it was recorded (mirrored, at another speed, from one clip into
+the next). A quarter has the upper body of another clip, or joints that wander. The others go through key
+poses: exercises, floor work, handstands, cartwheels, somersaults, leaps, and mixtures of all of them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .rotations import (
 )
 from .types import Motion, Rig
 
-MOCAP_SHARE, MIXED_SHARE, KEYPOSE_SHARE = 0.5, 0.25, 0.25
+MOCAP_SHARE, MIXED_SHARE, KEYPOSE_SHARE = 0.3, 0.25, 0.45
 SPEEDS = (0.5, 2.0)
 BLEND_S = 0.5
 _FEATURE_BONES = (

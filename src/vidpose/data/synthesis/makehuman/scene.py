@@ -377,11 +377,11 @@ def _sample_things(
     distance: float,
     frames: int,
 ) -> list[Thing]:
-    """Things in front of and behind the people."""
+    """Things in front of and behind the people; those behind are what else a detector might take for one."""
     out = []
-    for _ in range(int(rng.poisson(1.2 * (0.3 + hardness)))):
+    counts = int(rng.poisson(0.35 * (0.3 + hardness))), int(rng.poisson(2.0))
+    for before in (True,) * counts[0] + (False,) * counts[1]:
         figure = cast.thing(rng)
-        before = rng.random() < 0.3
         depth = rng.uniform(0.25, 0.6) * distance if before else -rng.uniform(0.3, 5)
         place = toward * depth + across * rng.normal(0, 0.7 if before else 2.0)
         place[1] = rng.choice([0.0, rng.uniform(0, 1.2)], p=[0.8, 0.2])

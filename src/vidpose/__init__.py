@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from vidpose.errors import InputError
     from vidpose.evaluate import evaluate
     from vidpose.infer.estimator import PoseEstimator
+    from vidpose.infer.propagation import propagate
     from vidpose.models.factory import create_model, list_models, load_model, load_weights, save_model
     from vidpose.results import FramePoses, VideoPoses
     from vidpose.skeletons import SKELETONS, Skeleton, get_skeleton
@@ -22,6 +23,7 @@ _HOME = {
     "InputError": "vidpose.errors",
     "evaluate": "vidpose.evaluate",
     "PoseEstimator": "vidpose.infer.estimator",
+    "propagate": "vidpose.infer.propagation",
     "create_model": "vidpose.models.factory",
     "list_models": "vidpose.models.factory",
     "load_model": "vidpose.models.factory",
@@ -48,6 +50,7 @@ __all__ = [
     "list_models",
     "load_model",
     "load_weights",
+    "propagate",
     "save_model",
 ]
 

@@ -10,6 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from vidpose.cli_data import app as data_app
+from vidpose.cli_labels import propagate
 from vidpose.cli_options import (
     AsJson,
     Detector,
@@ -33,6 +34,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(data_app, name="data")
+app.command()(propagate)
 
 
 @app.command()

@@ -46,6 +46,7 @@ class VideoFile:
         self._frames: Iterator[Any] = iter(())
         self._next: int | None = None  # number of the frame that the decoder gives next
         self._size: tuple[int, int] | None = None  # (height, width) of the first frame
+        self._count: int | None = None
 
     def _open(self) -> _Stream:
         return _Stream(self._source, threads="NONE")  # the processes are the parallelism
@@ -67,6 +68,18 @@ class VideoFile:
         if stream.codec_context.name in _HIDDEN_PACKETS or len(set(times)) < len(times):
             return [], []
         return sorted(times), sorted(key_times)
+
+    @property
+    def count(self) -> int:
+        """Frames of the file; where its packets carry no times, all are decoded once to count them."""
+        if self._times:
+            return len(self._times)
+        with self._lock:
+            if self._count is None:
+                self._seek(None)
+                self._count = sum(1 for _ in self._frames)
+                self._next = None
+            return self._count
 
     def read(self, number: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB of frame ``number``, from 0 in order of display, upright.

@@ -1,0 +1,182 @@
+"""Sparse labels of one video as people over time, and where between them poses are wanted."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vidpose.data.dataset import Frame, Person, PoseDataset, Video
+from vidpose.data.layouts.recognise import read_labels
+from vidpose.errors import InputError
+
+
+@dataclass
+class Track:
+    """One person's labels. n labels, J joints."""
+
+    track_id: int
+    frames: np.ndarray
+    """[n] int64 numbers of video frames, ascending."""
+    people: list[Person]
+    """The labels themselves, in the same order."""
+    spans: list[tuple[int, int]] = field(default_factory=list)
+    """First and last frame of each stretch in which the person is wanted."""
+
+    @property
+    def keypoints(self) -> np.ndarray:
+        """[n, J, 3] x, y in pixels, and 1 where labelled."""
+        return np.stack([person.keypoints for person in self.people])
+
+
+@dataclass
+class VideoLabels:
+    """The labels of one video."""
+
+    video: Video
+    data: PoseDataset
+    """The data set of that one video, as read."""
+    frames: dict[int, Frame]
+    """Number of the video frame -> its entry in the labels; unlabelled entries included."""
+    labelled: np.ndarray
+    """[m] numbers of the labelled video frames, ascending; people may be absent from them."""
+    tracks: list[Track]
+
+    @property
+    def interval(self) -> int:
+        """The usual distance of labelled frames: their median, at least 1."""
+        return int(np.median(np.diff(self.labelled))) if len(self.labelled) > 1 else 1
+
+
+def load_labels(
+    path: str | Path,
+    count: int,
+    names: Sequence[str] | None = None,
+    *,
+    first_frame: int | None = None,
+    extend: int | None = None,
+) -> VideoLabels:
+    """Reads the labels of a video in any format that ``vidpose data convert`` reads.
+
+    Args:
+        path: one file, or a data set's folder with one video.
+        count: frames of the video. names: its image files, where it is a sequence of images.
+        first_frame: number that the labels give to the first frame; ``None``: found by looking.
+        extend: frames by which people go on before their first and after their last label; ``None``: as many
+            as usually lie between two labels.
+
+    Raises:
+        InputError: the labels cannot be read, hold several videos or nobody, or do not fit the video.
+    """
+    path = Path(path)
+    labels = read_labels(path)
+    videos = [(data, video) for data in labels.splits for video in data.videos]
+    if len(videos) != 1:
+        raise InputError(f"{path}: holds {len(videos)} videos; propagation takes the labels of one")
+    data, video = videos[0]
+    numbers = frame_numbers(video, count, names, path, first_frame)
+    frames = dict(zip(numbers, video.frames, strict=True))
+    labelled = np.array(sorted(n for n, frame in frames.items() if frame.is_labeled), dtype=np.int64)
+    tracks = make_tracks(frames, labelled, path)
+    found = VideoLabels(video, data, frames, labelled, tracks)
+    reach = found.interval if extend is None else extend
+    for track in tracks:
+        track.spans = spans(track.frames, labelled, count, reach)
+    return found
+
+
+def frame_numbers(
+    video: Video, count: int, names: Sequence[str] | None, path: Path, first_frame: int | None
+) -> list[int]:
+    """The video frame of each entry of the labels."""
+    entries = video.frames
+    if names is not None and first_frame is None:
+        place = {PurePosixPath(name).name: k for k, name in enumerate(names)}
+        mine = [place.get(PurePosixPath(frame.file_name).name) for frame in entries]
+        if None not in mine and len(set(mine)) == len(mine):
+            return mine  # type: ignore[return-value]
+    if all(frame.video_frame is not None for frame in entries):
+        numbers = [int(frame.video_frame or 0) - (first_frame or 0) for frame in entries]
+    elif len(entries) == count and first_frame is None:
+        numbers = [frame.index for frame in entries]
+    else:
+        numbers = _numbers_of_names(entries, count, path, first_frame)
+    low, high = min(numbers), max(numbers)
+    if low < 0 or high >= count:
+        raise InputError(
+            f"{path}: labels of frame {low if low < 0 else high}, the video has frames 0 to {count - 1}; "
+            "--first-frame says how the labels number the first"
+        )
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"{path}: two entries mean the same frame of the video")
+    return numbers
+
+
+def _numbers_of_names(entries: list[Frame], count: int, path: Path, first_frame: int | None) -> list[int]:
+    """By the digits at the end of the frames' names, else by their order in time."""
+    digits = [re.search(r"(\d+)\D*$", PurePosixPath(frame.file_name).stem) for frame in entries]
+    if None in digits:
+        numbers = [frame.index for frame in entries]
+        return [number - (first_frame or 0) for number in numbers]
+    numbers = [int(found.group(1)) for found in digits if found]
+    if first_frame is None:
+        # silent: from 0, unless the last frame of the video can only be meant by counting from 1.
+        first_frame = 1 if max(numbers) == count and min(numbers) >= 1 else 0
+    return [number - first_frame for number in numbers]
+
+
+def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> list[Track]:
+    """The people of the labelled frames, by their track ids, without stretches.
+
+    Args:
+        frames: number of the video frame -> its labels. path: of the labels, for messages.
+
+    Raises:
+        InputError: two people of one frame share an id, or nobody is labelled.
+    """
+    found: dict[int, Track] = {}
+    for number in labelled.tolist():
+        seen: set[int] = set()
+        for person in frames[number].people:
+            if person.is_crowd or not (person.keypoints[:, 2] > 0).any():
+                continue
+            if person.track_id in seen:
+                raise InputError(
+                    f"{path}: frame {number}: two people have the track id {person.track_id}; "
+                    "propagation must know who is who"
+                )
+            seen.add(person.track_id)
+            track = found.setdefault(person.track_id, Track(person.track_id, np.zeros(0, dtype=np.int64), []))
+            track.frames = np.append(track.frames, number)
+            track.people.append(person)
+    if not found:
+        raise InputError(f"{path}: has no labelled person to propagate")
+    return [found[key] for key in sorted(found)]
+
+
+def spans(frames: np.ndarray, labelled: np.ndarray, count: int, reach: int) -> list[tuple[int, int]]:
+    """Where a person with labels on ``frames`` is wanted.
+
+    From label to label, unless a labelled frame between them lacks the person. Beyond the ends of such a
+    stretch the person goes on for ``reach`` frames, and at most half way to a labelled frame without them.
+
+    Args:
+        frames: [n] of the person's labels. labelled: [m] of all labelled frames.
+        count: frames of the video.
+    """
+    absent = np.setdiff1d(labelled, frames)
+    out = []
+    first = int(frames[0])
+    for a, b in zip(frames.tolist(), [*frames[1:].tolist(), None], strict=True):
+        if b is not None and not ((absent > a) & (absent < b)).any():
+            continue
+        before, after = absent[absent < first], absent[absent > a]
+        start = max(first - reach, 0, first - (first - int(before[-1]) - 1) // 2 if len(before) else 0)
+        end = min(a + reach, count - 1, a + (int(after[0]) - a - 1) // 2 if len(after) else count - 1)
+        out.append((start, end))
+        if b is not None:
+            first = b
+    return out

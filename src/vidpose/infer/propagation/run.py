@@ -1,0 +1,307 @@
+"""Labels on some frames of a video become labels on all: the whole job."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from vidpose import progress
+from vidpose.data.convert import FORMATS, write_labels
+from vidpose.data.dataset import Frame, Person, PoseDataset
+from vidpose.data.layouts.fields import NATIVE
+from vidpose.errors import InputError
+from vidpose.io.files import check_writable
+from vidpose.skeletons import Skeleton
+
+from . import methods
+from .columns import Columns, arrange
+from .frames import NumberedFrames
+from .fuse import Guesses, fuse, load_fusion
+from .motion import FLOWS, PairFlows
+from .people import Track, VideoLabels, load_labels
+
+METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS)
+PROVENANCE = "provenance"
+"""Key of an annotation: ``human`` or ``propagated``."""
+
+
+@dataclass
+class PropagatedLabels:
+    """Labels of every frame of a video."""
+
+    data: PoseDataset
+    """One video. Labels that were given are as they were; others have ``joint_scores``: confidences, the
+    probability of being within PCKh 0.5. ``extra["provenance"]`` tells which is which."""
+    format: str
+    """Format of the labels that were given."""
+    method: str
+    given: int
+    """Poses that were given."""
+    made: int
+    """Poses that were propagated."""
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return self.data.skeleton
+
+    @property
+    def frames(self) -> list[Frame]:
+        """All frames of the video, in order of time."""
+        return self.data.videos[0].frames
+
+    def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:
+        """Writes one file of labels, whole or not at all; ``format``: that of the labels that were given.
+
+        Raises:
+            InputError: a format that cannot be written, a suffix that is not its, or a place that cannot be
+                written to.
+        """
+        target = Path(path)
+        name = format or (self.format if self.format in FORMATS else "posetrack18")
+        check_output(target, [], name)
+        joints = None
+        if name not in NATIVE or name == "coco":
+            joints = self.skeleton.name if name == "coco" and self.skeleton.name != "coco17" else None
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.absolute().parent) as folder:
+            made = Path(folder) / target.name
+            write_labels([self.data], made, name, joints=joints)
+            os.replace(made, target)
+
+    def __str__(self) -> str:
+        numbers = self.to_dict()
+        return (
+            f"{numbers['frames']} frames, {numbers['people']} people, {self.given} poses given and "
+            f"{self.made} propagated by {self.method}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "method": self.method,
+            "frames": len(self.frames),
+            "people": len({person.track_id for frame in self.frames for person in frame.people}),
+            "given": self.given,
+            "propagated": self.made,
+        }
+
+
+def check_output(path: Path, inputs: Sequence[str], format: str | None) -> None:
+    """Refuses a result that cannot be written, or that would take the place of what it is made from.
+
+    Raises:
+        InputError: so.
+    """
+    if format is not None and format not in FORMATS:
+        raise InputError(f"--format {format!r} is unknown; known: {', '.join(FORMATS)}")
+    for given in inputs:
+        if Path(given).exists() and path.exists() and os.path.samefile(given, path):
+            raise InputError(f"{path}: is an input; name another file for the result")
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; name a file for the result")
+    check_writable(path.absolute().parent)
+
+
+def propagate(
+    source: str | os.PathLike[str],
+    labels: str | os.PathLike[str],
+    method: str = "auto",
+    *,
+    one_way: bool = False,
+    first_frame: int | None = None,
+    extend: int | None = None,
+    quiet: bool = True,
+) -> PropagatedLabels:
+    """Labels on some frames of a video become labels on all.
+
+    Args:
+        source: a video file, image folder or glob.
+        labels: a file of labels of some of its frames, in any format that ``vidpose data convert`` reads.
+        method: ``auto``: labels carried by optical flow from both sides, straight and smooth curves, fused by
+            learned confidence; or one of ``METHODS`` alone: ``copy`` the nearest label, ``interpolate``,
+            ``spline``, or optical flow from both labels, blended by distance.
+        one_way: flow from the nearest label alone.
+        first_frame: number that the labels give to the first frame; ``None``: found by looking.
+        extend: frames by which people go on before their first and after their last label; ``None``: as many
+            as usually lie between two labels.
+
+    Raises:
+        InputError: the video or the labels cannot be read, or do not fit each other.
+    """
+    if method not in METHODS:
+        raise InputError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
+    if one_way and method not in FLOWS:
+        raise InputError(f"one way is for {', '.join(FLOWS)}, not for {method}")
+    frames = NumberedFrames(source)
+    try:
+        found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
+        columns = arrange(found.tracks, frames.count)
+        points, confidence = _solve(columns, frames, found, method, one_way, quiet)
+    finally:
+        frames.close()
+    return _assemble(found, columns, points, confidence, frames, method, Path(source))
+
+
+def _solve(
+    columns: Columns, frames: NumberedFrames, labels: VideoLabels, method: str, one_way: bool, quiet: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """[F, K, 2] points and [F, K] confidences where joints are open."""
+    simple = {"copy": methods.copy, "interpolate": methods.interpolate, "spline": methods.spline}
+    if method in simple:
+        points = simple[method](columns)
+        return points, _plain_confidence(columns, points)
+    flows = PairFlows(frames, "dis" if method == "auto" else method)
+    seen = np.zeros(columns.known.shape, dtype=bool)
+    joints = labels.data.skeleton.num_joints
+    for p, track in enumerate(labels.tracks):
+        seen[track.frames, p * joints : (p + 1) * joints] = [person.visible for person in track.people]
+    guesses = make_guesses(columns, flows, seen, f"propagate {frames.name}", quiet)
+    if method == "auto":
+        return fuse(columns, guesses, labels.data.skeleton, load_fusion())
+    forward, backward = guesses.points["forward"], guesses.points["backward"]
+    if one_way:
+        before = (columns.shares() <= 0.5)[..., None]
+        near, far = np.where(before, forward, backward), np.where(before, backward, forward)
+        points = np.where(np.isnan(near), far, near)
+    else:
+        points = methods.blend(columns, forward, backward, 0)
+    return points, _plain_confidence(columns, points)
+
+
+def make_guesses(
+    columns: Columns, flows: PairFlows, seen: np.ndarray, title: str = "", quiet: bool = True
+) -> Guesses:
+    """Every guess for every open joint; ``seen`` [F, K]: visible in its label."""
+    shape = columns.known.shape
+    forward, backward = (np.full((*shape, 2), np.nan, dtype=np.float32) for _ in range(2))
+    missed = [np.zeros(shape, dtype=np.float32) for _ in range(2)]
+    for start, end in progress.track(list(columns.blocks()), title, unit="intervals", quiet=quiet):
+        here = slice(start, end + 1)
+        forward[here], missed[0][here] = methods.carry(columns, flows, start, end)
+        backward[here], missed[1][here] = methods.carry(columns, flows, start, end, backward=True)
+    return Guesses(
+        {
+            "forward": forward,
+            "backward": backward,
+            "line": methods.interpolate(columns),
+            "curve": methods.spline(columns),
+        },
+        missed[0],
+        missed[1],
+        np.take_along_axis(seen, np.maximum(columns.left, 0), axis=0),
+        np.take_along_axis(seen, np.maximum(columns.right, 0), axis=0),
+    )
+
+
+def _plain_confidence(columns: Columns, points: np.ndarray) -> np.ndarray:
+    """[F, K] that falls with the distance to the labels: no more than an order."""
+    frame = np.arange(len(columns.left))[:, None]
+    left = np.where(columns.left >= 0, frame - columns.left, 10**6)
+    right = np.where(columns.right >= 0, columns.right - frame, 10**6)
+    return np.where(np.isnan(points[..., 0]), 0, 1 / (1 + 0.1 * np.minimum(left, right))).astype(np.float32)
+
+
+def _assemble(
+    labels: VideoLabels,
+    columns: Columns,
+    points: np.ndarray,
+    confidence: np.ndarray,
+    frames: NumberedFrames,
+    method: str,
+    source: Path,
+) -> PropagatedLabels:
+    joints = labels.data.skeleton.num_joints
+    names = _names(labels, frames)
+    ids = _ids(labels, frames.count)
+    open_ = columns.open & ~np.isnan(points[..., 0])
+    made = given = 0
+    out = []
+    for number in range(frames.count):
+        entry = labels.frames.get(number)
+        if entry is None:
+            in_video = frames.names is None
+            path = source if in_video else frames.path(number)
+            entry = Frame(
+                path, names[number], ids[number], number, frames.size, False,
+                video_frame=number if in_video else None,
+            )  # fmt: skip
+        people = []
+        for person in entry.people:
+            given += 1
+            people.append(replace(person, extra={**person.extra, PROVENANCE: "human"}))
+        if not entry.is_labeled:
+            for p, track in enumerate(labels.tracks):
+                mine = slice(p * joints, (p + 1) * joints)
+                if open_[number, mine].any():
+                    made += 1
+                    people.append(
+                        _person(
+                            track, number, points[number, mine], confidence[number, mine], open_[number, mine]
+                        )
+                    )
+        out.append(replace(entry, index=number, people=people, is_labeled=entry.is_labeled or bool(people)))
+    video = replace(labels.video, frames=out)
+    data = replace(labels.data, videos=[video])
+    return PropagatedLabels(data, labels.data.layout, method, given, made)
+
+
+def _person(
+    track: Track, number: int, points: np.ndarray, confidence: np.ndarray, known: np.ndarray
+) -> Person:
+    """A propagated pose. Boxes lie between those of the labels around it, or around its joints."""
+    after = int(np.searchsorted(track.frames, number))
+    left, right = max(after - 1, 0), min(after, len(track.frames) - 1)
+    a, b = track.people[left], track.people[right]
+    length = int(track.frames[right] - track.frames[left])
+    share = (number - int(track.frames[left])) / length if length else 0.0
+    nearest = a if share <= 0.5 else b
+    keypoints = np.zeros((len(points), 3))
+    keypoints[known, :2], keypoints[known, 2] = points[known].astype(np.float64).round(3), 1
+    head = None
+    if a.head_box_xyxy is not None and b.head_box_xyxy is not None:
+        head = (1 - share) * a.head_box_xyxy + share * b.head_box_xyxy
+    return Person(
+        keypoints=keypoints,
+        box_xyxy=(1 - share) * a.box_xyxy + share * b.box_xyxy,
+        head_box_xyxy=head,
+        track_id=track.track_id,
+        visible=known & nearest.visible,
+        box_is_given=a.box_is_given and b.box_is_given,
+        person_id=nearest.person_id,
+        joint_scores=np.where(known, confidence, 0.0).round(4).astype(np.float64),
+        extra={PROVENANCE: "propagated"},
+    )
+
+
+def _names(labels: VideoLabels, frames: NumberedFrames) -> Sequence[str]:
+    """A name for every frame, made as the labels' own are."""
+    number, example = min(labels.frames.items())
+    pattern = re.search(r"(\d+)(\D*)$", PurePosixPath(example.file_name).stem)
+    if frames.names is not None and pattern is None:
+        return frames.names
+    path = PurePosixPath(example.file_name)
+    suffix = path.suffix or ".jpg"
+    start, width, rest = f"{path.stem}_", 6, ""
+    offset = 0
+    if pattern is not None:
+        start = path.stem[: pattern.start(1)]
+        width, rest = len(pattern.group(1)), pattern.group(2)
+        offset = int(pattern.group(1)) - number
+    made = [f"{start}{k + offset:0{width}d}{rest}{suffix}" for k in range(frames.count)]
+    return [str(path.with_name(name)) for name in made]
+
+
+def _ids(labels: VideoLabels, count: int) -> list[int]:
+    """An image id for every frame: counted on from the labels' where theirs follow the frames' numbers."""
+    given = {number: frame.image_id for number, frame in labels.frames.items()}
+    offsets = {image_id - number for number, image_id in given.items()}
+    if len(offsets) == 1:
+        offset = offsets.pop()
+        return [k + offset for k in range(count)]
+    free = max(given.values()) + 1
+    return [given.get(k, free + k) for k in range(count)]

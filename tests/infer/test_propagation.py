@@ -1,0 +1,263 @@
+"""Propagation: where people are wanted, curves and flow against known motion, labels in and out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vidpose.data.dataset import Frame, Person, Video
+from vidpose.errors import InputError
+from vidpose.infer.propagation import propagate
+from vidpose.infer.propagation.columns import Columns, arrange
+from vidpose.infer.propagation.frames import NumberedFrames
+from vidpose.infer.propagation.methods import blend, carry, copy, interpolate, spline
+from vidpose.infer.propagation.motion import PairFlows
+from vidpose.infer.propagation.people import Track, frame_numbers, spans
+from vidpose.skeletons import POSETRACK18
+
+STEP = np.array([3.0, -2.0])  # pixels by which everything moves from frame to frame
+COUNT, SIZE = 15, (160, 200)
+
+
+def person(points: np.ndarray, track_id: int = 0) -> Person:
+    """A person whose joints at 0, 0 are not labelled."""
+    known = (points != 0).any(axis=1)
+    keypoints = np.column_stack([points, known.astype(float)]) * known[:, None]
+    return Person(keypoints, np.array([0.0, 0.0, 50.0, 80.0]), None, track_id, known)
+
+
+def track(labels: dict[int, np.ndarray], wanted: list[tuple[int, int]], track_id: int = 0) -> Track:
+    people = [person(points, track_id) for points in labels.values()]
+    return Track(track_id, np.array(list(labels)), people, wanted)
+
+
+# --- where people are wanted -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mine", "labelled", "reach", "expected"),
+    [
+        ([3, 10], [3, 10], 7, [(0, 17)]),
+        ([3, 10], [3, 10], 2, [(1, 12)]),
+        ([10], [3, 10, 17], 7, [(7, 13)]),  # enters and leaves: half way to the frames without them
+        ([3, 17], [3, 10, 17], 7, [(0, 6), (14, 19)]),  # away for a while
+        ([0, 19], [0, 19], 0, [(0, 19)]),
+    ],
+)
+def test_people_are_wanted_from_label_to_label_and_a_little_beyond(
+    mine: list[int], labelled: list[int], reach: int, expected: list[tuple[int, int]]
+) -> None:
+    assert spans(np.array(mine), np.array(labelled), 20, reach) == expected
+
+
+def entries(*names: str) -> Video:
+    frames = [Frame(Path(n), n, k, k, (1, 1), True) for k, n in enumerate(names)]
+    return Video("v", frames, Path("labels.json"))
+
+
+@pytest.mark.parametrize(
+    ("names", "count", "images", "first", "expected"),
+    [
+        (["a/000003.jpg", "a/000010.jpg"], 20, None, None, [3, 10]),
+        (["img_01.png", "img_20.png"], 20, None, None, [0, 19]),  # 20 frames counted from 1
+        (["img_01.png", "img_19.png"], 20, None, 1, [0, 18]),
+        (["x/c.jpg", "x/a.jpg"], 3, ["a.jpg", "b.jpg", "c.jpg"], None, [2, 0]),
+        (["left.jpg", "right.jpg"], 2, None, None, [0, 1]),
+    ],
+)
+def test_labels_find_their_frames(
+    names: list[str], count: int, images: list[str] | None, first: int | None, expected: list[int]
+) -> None:
+    assert frame_numbers(entries(*names), count, images, Path("l.json"), first) == expected
+
+
+def test_labels_past_the_end_are_refused() -> None:
+    with pytest.raises(InputError, match="labels of frame 99, the video has frames 0 to 19"):
+        frame_numbers(entries("000003.jpg", "000099.jpg"), 20, None, Path("l.json"), None)
+
+
+# --- curves ------------------------------------------------------------------------------------------------
+
+
+def moving(frames: list[int], wanted: list[tuple[int, int]], count: int = 12) -> Columns:
+    """Two joints on straight lines; the second is labelled in the first and the last label only."""
+    labels = {}
+    for t in frames:
+        points = np.array([[10.0 + 2 * t, 20.0 + t], [50.0, 60.0 - t]])
+        if t not in (frames[0], frames[-1]):
+            points[1] = 0
+        labels[t] = points
+    return arrange([track(labels, wanted)], count)
+
+
+def test_a_straight_line_is_found_again_past_a_missing_joint() -> None:
+    columns = moving([1, 5, 10], [(0, 11)])
+    for method in (interpolate, spline):
+        found = method(columns)
+        t = np.arange(1, 11)
+        np.testing.assert_allclose(found[1:11, 0], np.stack([10 + 2 * t, 20 + t], 1), atol=1e-4)
+        np.testing.assert_allclose(found[1:11, 1], np.stack([50 + 0 * t, 60 - t], 1), atol=1e-4)
+        np.testing.assert_allclose(found[11], found[10])  # nothing comes after the last label
+    assert columns.open[:, 0].tolist() == [t not in (1, 5, 10) for t in range(12)]
+    assert columns.open[:, 1].tolist() == [t not in (1, 10) for t in range(12)]
+
+
+def test_copies_are_of_the_nearest_label() -> None:
+    columns = moving([2, 6], [(0, 11)])
+    found = copy(columns)[:, 0, 0]
+    assert found.tolist() == [14, 14, 14, 14, 14, 22, 22, 22, 22, 22, 22, 22]
+
+
+def test_nothing_is_carried_from_one_stretch_into_another() -> None:
+    columns = arrange([track({2: np.full((1, 2), 5.0), 9: np.full((1, 2), 8.0)}, [(1, 3), (8, 10)])], 12)
+    assert np.flatnonzero(columns.open[:, 0]).tolist() == [1, 3, 8, 10]
+    assert (columns.left[8, 0], columns.right[3, 0]) == (-1, -1)
+    assert list(columns.blocks()) == [(0, 2), (2, 4), (7, 9), (9, 11)]
+
+
+# --- flow --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images of a texture that moves by ``STEP``."""
+    folder = tmp_path_factory.mktemp("film")
+    noise = np.random.default_rng(0).integers(0, 255, (60, 60, 3), dtype=np.uint8)
+    world = cv2.resize(noise, (480, 480), interpolation=cv2.INTER_CUBIC)
+    for t in range(COUNT):
+        x, y = (100 - STEP * t).astype(int)
+        cv2.imwrite(str(folder / f"{t:06d}.png"), world[y : y + SIZE[0], x : x + SIZE[1]])
+    return folder
+
+
+@pytest.mark.parametrize("name", ["dis", "farneback"])
+def test_labels_ride_on_the_picture_both_ways(film: Path, name: str) -> None:
+    start = np.array([[80.0, 90.0], [110.0, 100.0]])
+    labels = {2: start + 2 * STEP, 9: start + 9 * STEP}
+    columns = arrange([track(labels, [(0, 11)])], COUNT)
+    flows = PairFlows(NumberedFrames(film), name)
+    forward, missed = carry(columns, flows, 0, 11)
+    backward, _ = carry(columns, flows, 0, 11, backward=True)
+    truth = start + np.arange(12)[:, None, None] * STEP
+    assert np.abs(forward[2:] - truth[2:]).max() < 0.7
+    assert np.abs(backward[:10] - truth[:10]).max() < 0.7
+    assert np.isnan(forward[:2]).all() and np.isnan(backward[10:]).all()
+    assert missed.max() < 0.5
+    both = blend(columns, forward, backward, 0)
+    assert np.abs(both - truth).max() < 0.7
+
+
+def test_reduced_pictures_give_points_of_the_whole_ones(film: Path) -> None:
+    labels = {0: np.array([[100.0, 100.0]])}
+    columns = arrange([track(labels, [(0, 5)])], COUNT)
+    found, _ = carry(columns, PairFlows(NumberedFrames(film, grey_side=100), "dis"), 0, 5)
+    np.testing.assert_allclose(found[5, 0], [115, 90], atol=1.0)
+
+
+# --- the whole job -----------------------------------------------------------------------------------------
+
+
+def document(frames: dict[int, list[Person]]) -> dict[str, Any]:
+    """A PoseTrack18 file of the labelled frames alone."""
+    category = {"id": 1, "name": "person", "keypoints": list(POSETRACK18.joints), "skeleton": []}
+    images, annotations = [], []
+    for number, people in frames.items():
+        image_id = 10_001_230_000 + number
+        name = f"{number:06d}.png"
+        images.append({"id": image_id, "file_name": name, "is_labeled": True, "height": 160, "width": 200})
+        for p in people:
+            keypoints = [float(v) for row in p.keypoints for v in (row[0], row[1], row[2])]
+            annotations.append(
+                {
+                    "id": len(annotations), "image_id": image_id, "category_id": 1, "track_id": p.track_id,
+                    "bbox": [40.5, 30.25, 90.0, 100.0], "keypoints": keypoints, "note": "mine",
+                }
+            )  # fmt: skip
+    return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def somebody(t: int, track_id: int = 0) -> Person:
+    rng = np.random.default_rng(track_id)
+    points = rng.uniform([70, 80], [120, 130], (17, 2)) + STEP * t
+    points[3:5] = 0  # PoseTrack's ears
+    return replace(person(points, track_id), box_xyxy=np.array([40.5, 30.25, 130.5, 130.25]))
+
+
+@pytest.fixture()
+def labels(tmp_path: Path) -> Path:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(document({t: [somebody(t), somebody(t, 1)] for t in (2, 9)})))
+    return path
+
+
+@pytest.mark.parametrize("method", ["auto", "dis", "interpolate"])
+def test_every_frame_gets_poses_and_labels_stay_untouched(
+    film: Path, labels: Path, tmp_path: Path, method: str
+) -> None:
+    result = propagate(film, labels, method)
+    assert (len(result.frames), result.given, result.made) == (COUNT, 4, 2 * (COUNT - 2))
+    for t, frame in enumerate(result.frames):
+        assert frame.file_name == f"{t:06d}.png" and len(frame.people) == 2
+        truth = somebody(t).keypoints
+        limit = 2.5 if 2 <= t <= 9 or method != "interpolate" else 20
+        assert np.abs(frame.people[0].keypoints - truth).max() < limit
+    out = tmp_path / "out.json"
+    result.save(out)
+    written = json.loads(out.read_text())
+    before = json.loads(labels.read_text())
+    kept = [a for a in written["annotations"] if a["provenance"] == "human"]
+    assert [{k: a[k] for k in b} for a, b in zip(kept, before["annotations"], strict=True)] == [
+        {**b, "id": a["id"]} for a, b in zip(kept, before["annotations"], strict=True)
+    ]
+    made = [a for a in written["annotations"] if a["provenance"] == "propagated"]
+    assert len(made) == result.made and all(0 <= s <= 1 for a in made for s in a["scores"])
+
+
+@pytest.mark.parametrize(
+    ("format", "suffix"),
+    [
+        ("posetrack17", ".json"),
+        ("coco", ".json"),
+        ("cvat", ".xml"),
+        ("labelstudio", ".json"),
+        ("csv", ".csv"),
+    ],
+)
+def test_results_are_written_in_the_formats_of_convert(
+    film: Path, labels: Path, tmp_path: Path, format: str, suffix: str
+) -> None:
+    from vidpose.data.layouts.recognise import read_labels
+
+    out = tmp_path / f"out{suffix}"
+    propagate(film, labels, "interpolate").save(out, format)
+    [data] = read_labels(out).splits
+    assert sum(len(frame.people) for _, frame in data.frames()) == 2 * COUNT
+
+
+def test_two_people_with_one_id_are_told(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(document({2: [somebody(2), somebody(2)]})))
+    with pytest.raises(InputError, match="track_id 0 is used twice in one frame"):
+        propagate(film, path, "copy")
+
+
+def test_labels_without_people_are_told(film: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(document({2: []})))
+    with pytest.raises(InputError, match="no labelled person"):
+        propagate(film, path, "copy")
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [({"method": "magic"}, "known: auto"), ({"method": "copy", "one_way": True}, "one way is for")],
+)
+def test_wrong_options_are_told(film: Path, labels: Path, changed: dict[str, Any], match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        propagate(film, labels, **changed)

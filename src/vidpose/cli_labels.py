@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -45,8 +46,19 @@ def propagate(
     from vidpose.infer.propagation.run import check_output
 
     check_output(output, [source, str(labels)], format)
-    result = run(source, labels, method, one_way=one_way, first_frame=first_frame, extend=extend, quiet=quiet)
+    work = output.absolute().with_name(f".{output.name}.partial")
+    result = run(
+        source,
+        labels,
+        method,
+        one_way=one_way,
+        first_frame=first_frame,
+        extend=extend,
+        work=work,
+        quiet=quiet,
+    )
     result.save(output, format)
+    shutil.rmtree(work, ignore_errors=True)
     if as_json:
         print_json({**result.to_dict(), "output": str(output)})
     else:

@@ -13,7 +13,7 @@ import pytest
 
 from vidpose.data.dataset import Frame, Person, Video
 from vidpose.errors import InputError
-from vidpose.infer.propagation import propagate
+from vidpose.infer.propagation import methods, propagate
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.methods import blend, carry, copy, interpolate, spline
@@ -238,6 +238,31 @@ def test_results_are_written_in_the_formats_of_convert(
     propagate(film, labels, "interpolate").save(out, format)
     [data] = read_labels(out).splits
     assert sum(len(frame.people) for _, frame in data.frames()) == 2 * COUNT
+
+
+def test_a_killed_job_continues(
+    film: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    whole = propagate(film, labels, "dis")
+    carried = methods.carry
+    calls = []
+
+    def killed(columns: Columns, flows: PairFlows, start: int, end: int, **options: bool) -> Any:
+        calls.append(start)
+        if len(calls) > 2:
+            raise KeyboardInterrupt
+        return carried(columns, flows, start, end, **options)
+
+    monkeypatch.setattr(methods, "carry", killed)
+    with pytest.raises(KeyboardInterrupt):
+        propagate(film, labels, "dis", work=work)
+    assert len(list(work.glob("*.npz"))) == 1
+    monkeypatch.setattr(methods, "carry", carried)
+    again = propagate(film, labels, "dis", work=work)
+    assert len(list(work.glob("*.npz"))) == 3
+    for a, b in zip(whole.frames, again.frames, strict=True):
+        np.testing.assert_array_equal(a.people[0].keypoints, b.people[0].keypoints)
 
 
 def test_two_people_with_one_id_are_told(film: Path, tmp_path: Path) -> None:

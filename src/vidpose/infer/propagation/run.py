@@ -26,6 +26,7 @@ from .frames import NumberedFrames
 from .fuse import Guesses, fuse, load_fusion
 from .motion import FLOWS, PairFlows
 from .people import Track, VideoLabels, load_labels
+from .store import Arrays, BlockStore, job_key
 
 METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS)
 PROVENANCE = "provenance"
@@ -115,6 +116,7 @@ def propagate(
     one_way: bool = False,
     first_frame: int | None = None,
     extend: int | None = None,
+    work: str | os.PathLike[str] | None = None,
     quiet: bool = True,
 ) -> PropagatedLabels:
     """Labels on some frames of a video become labels on all.
@@ -129,6 +131,8 @@ def propagate(
         first_frame: number that the labels give to the first frame; ``None``: found by looking.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
             as usually lie between two labels.
+        work: folder for finished parts: a job that was killed continues there when it is run again. Whoever
+            has saved the result removes it. ``None``: nothing is kept.
 
     Raises:
         InputError: the video or the labels cannot be read, or do not fit each other.
@@ -141,14 +145,22 @@ def propagate(
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
         columns = arrange(found.tracks, frames.count)
-        points, confidence = _solve(columns, frames, found, method, one_way, quiet)
+        settings = method, first_frame, extend, frames.grey_side
+        store = BlockStore(Path(work) if work else None, job_key([source, labels], settings))
+        points, confidence = _solve(columns, frames, found, method, one_way, store, quiet)
     finally:
         frames.close()
     return _assemble(found, columns, points, confidence, frames, method, Path(source))
 
 
 def _solve(
-    columns: Columns, frames: NumberedFrames, labels: VideoLabels, method: str, one_way: bool, quiet: bool
+    columns: Columns,
+    frames: NumberedFrames,
+    labels: VideoLabels,
+    method: str,
+    one_way: bool,
+    store: BlockStore,
+    quiet: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """[F, K, 2] points and [F, K] confidences where joints are open."""
     simple = {"copy": methods.copy, "interpolate": methods.interpolate, "spline": methods.spline}
@@ -160,7 +172,7 @@ def _solve(
     joints = labels.data.skeleton.num_joints
     for p, track in enumerate(labels.tracks):
         seen[track.frames, p * joints : (p + 1) * joints] = [person.visible for person in track.people]
-    guesses = make_guesses(columns, flows, seen, f"propagate {frames.name}", quiet)
+    guesses = make_guesses(columns, flows, seen, store, f"propagate {frames.name}", quiet)
     if method == "auto":
         return fuse(columns, guesses, labels.data.skeleton, load_fusion())
     forward, backward = guesses.points["forward"], guesses.points["backward"]
@@ -174,16 +186,26 @@ def _solve(
 
 
 def make_guesses(
-    columns: Columns, flows: PairFlows, seen: np.ndarray, title: str = "", quiet: bool = True
+    columns: Columns,
+    flows: PairFlows,
+    seen: np.ndarray,
+    store: BlockStore | None = None,
+    title: str = "",
+    quiet: bool = True,
 ) -> Guesses:
     """Every guess for every open joint; ``seen`` [F, K]: visible in its label."""
     shape = columns.known.shape
+    store = store or BlockStore(None, "")
     forward, backward = (np.full((*shape, 2), np.nan, dtype=np.float32) for _ in range(2))
     missed = [np.zeros(shape, dtype=np.float32) for _ in range(2)]
     for start, end in progress.track(list(columns.blocks()), title, unit="intervals", quiet=quiet):
+
+        def both_ways(start: int = start, end: int = end) -> Arrays:
+            there = methods.carry(columns, flows, start, end)
+            return *there, *methods.carry(columns, flows, start, end, backward=True)
+
         here = slice(start, end + 1)
-        forward[here], missed[0][here] = methods.carry(columns, flows, start, end)
-        backward[here], missed[1][here] = methods.carry(columns, flows, start, end, backward=True)
+        forward[here], missed[0][here], backward[here], missed[1][here] = store.get(start, end, both_ways)
     return Guesses(
         {
             "forward": forward,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,9 @@ class NumberedFrames:
         InputError: nothing that can be read at any frame.
     """
 
-    def __init__(self, source: str | os.PathLike[str], *, grey_side: int = 640) -> None:
+    def __init__(
+        self, source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, grey_side: int = 640
+    ) -> None:
         found = find_source(source)
         self.name = found.name
         self.grey_side = grey_side
@@ -61,8 +64,8 @@ class NumberedFrames:
         return read_image(self._images[number])
 
     def path(self, number: int) -> Path:
-        """The image file, of a sequence of images."""
-        return self._images[number]
+        """The image file of a frame, or the video file that holds it."""
+        return self._images[number] if self._video is None else self._video.path
 
     def grey(self, number: int) -> np.ndarray:
         """[h, w] uint8, reduced; those read last are kept. Going back reads ahead of itself."""

@@ -109,7 +109,7 @@ def check_output(path: Path, inputs: Sequence[str], format: str | None) -> None:
 
 
 def propagate(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     labels: str | os.PathLike[str],
     method: str = "auto",
     *,
@@ -122,7 +122,7 @@ def propagate(
     """Labels on some frames of a video become labels on all.
 
     Args:
-        source: a video file, image folder or glob.
+        source: a video file, image folder or glob, or a list of images.
         labels: a file of labels of some of its frames, in any format that ``vidpose data convert`` reads.
         method: ``auto``: labels carried by optical flow from both sides, straight and smooth curves, fused by
             learned confidence; or one of ``METHODS`` alone: ``copy`` the nearest label, ``interpolate``,
@@ -145,12 +145,13 @@ def propagate(
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
         columns = arrange(found.tracks, frames.count)
-        settings = method, first_frame, extend, frames.grey_side
-        store = BlockStore(Path(work) if work else None, job_key([source, labels], settings))
+        settings = method, first_frame, extend, frames.count, frames.grey_side
+        files = [frames.path(0), frames.path(frames.count - 1), labels]
+        store = BlockStore(Path(work) if work else None, job_key(files, settings))
         points, confidence = _solve(columns, frames, found, method, one_way, store, quiet)
     finally:
         frames.close()
-    return _assemble(found, columns, points, confidence, frames, method, Path(source))
+    return _assemble(found, columns, points, confidence, frames, method)
 
 
 def _solve(
@@ -235,7 +236,6 @@ def _assemble(
     confidence: np.ndarray,
     frames: NumberedFrames,
     method: str,
-    source: Path,
 ) -> PropagatedLabels:
     joints = labels.data.skeleton.num_joints
     names = _names(labels, frames)
@@ -246,11 +246,9 @@ def _assemble(
     for number in range(frames.count):
         entry = labels.frames.get(number)
         if entry is None:
-            in_video = frames.names is None
-            path = source if in_video else frames.path(number)
             entry = Frame(
-                path, names[number], ids[number], number, frames.size, False,
-                video_frame=number if in_video else None,
+                frames.path(number), names[number], ids[number], number, frames.size, False,
+                video_frame=number if frames.names is None else None,
             )  # fmt: skip
         people = []
         for person in entry.people:

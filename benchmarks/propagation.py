@@ -1,0 +1,134 @@
+"""How right are poses between labels? Every rival of `vidpose propagate`, by the distance of the labels.
+
+    python benchmarks/propagation.py --data DIR:SPLIT [--intervals 7 15] [--methods auto dis interpolate]
+
+DIR is a data set of videos in which every frame is labelled. Of each video's longest labelled run the labels
+of every T-th frame are kept, from frame T / 2 on, as PoseWarper's protocol has it, and the others are
+propagated. Scored is PoseTrack's official mAP over all frames of the runs, and over those without labels
+alone. A method ending in `/1` takes optical flow from the nearest label only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from vidpose.data.convert import write_labels
+from vidpose.data.dataset import PoseDataset, Video
+from vidpose.data.layouts.recognise import read_labels
+from vidpose.data.readers import read_dataset
+from vidpose.errors import InputError
+from vidpose.evaluate import evaluate
+from vidpose.infer.propagation import METHODS, propagate
+from vidpose.io.files import write_json
+from vidpose.progress import track
+from vidpose.skeletons import POSETRACK18
+
+INTERVALS = (2, 3, 5, 7, 9, 15)
+RIVALS = ("copy", "interpolate", "spline", "dis/1", "dis", "auto")
+COLUMNS = ("Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "Mean")
+
+
+def longest_run(video: Video) -> Video:
+    """The longest stretch of labelled frames; its frames are numbered from 0."""
+    labelled = [frame.is_labeled for frame in video.frames]
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], labelled, [False]]).astype(int)))
+    start, end = max(edges.reshape(-1, 2).tolist(), key=lambda run: run[1] - run[0], default=(0, 0))
+    frames = [replace(frame, index=k) for k, frame in enumerate(video.frames[start:end])]
+    return replace(video, frames=frames)
+
+
+def thinned(video: Video, interval: int) -> Video:
+    """The video with the labels of every ``interval``-th frame."""
+    frames = []
+    for k, frame in enumerate(video.frames):
+        keep = k % interval == interval // 2
+        frames.append(frame if keep else replace(frame, is_labeled=False, people=[]))
+    return replace(video, frames=frames)
+
+
+def propagated(data: PoseDataset, interval: int, method: str) -> PoseDataset:
+    """Every video of a data set, its labels thinned and propagated."""
+    name, _, way = method.partition("/")
+    out = []
+    with tempfile.TemporaryDirectory() as folder:
+        for k, video in enumerate(track(data.videos, f"{method} T={interval}", unit="videos")):
+            labels = Path(folder) / f"{k}.json"
+            write_labels([replace(data, videos=[thinned(video, interval)])], labels, "posetrack18")
+            images = [frame.path for frame in video.frames]
+            try:
+                found = propagate(images, labels, name, one_way=way == "1", extend=interval)  # type: ignore[arg-type]
+            except InputError:  # nobody in the frames that kept their labels
+                out.append(read_labels(labels).splits[0].videos[0])
+                continue
+            given = {frame.image_id: frame for frame in video.frames}
+            frames = [
+                replace(mine, image_id=frame.image_id, file_name=frame.file_name)
+                for mine, frame in zip(found.frames, given.values(), strict=True)
+            ]
+            out.append(replace(video, frames=frames))
+    return replace(data, videos=out, skeleton=POSETRACK18)  # as the files of labels have it
+
+
+def score(truth: PoseDataset, found: PoseDataset, interval: int) -> dict[str, dict[str, float]]:
+    """Official AP over all frames, and over those that had no labels."""
+    scores = {}
+    for title in ("all", "unlabelled"):
+        parts = []
+        for data in (truth, found):
+            videos = []
+            for video in data.videos:
+                kept = [
+                    f for k, f in enumerate(video.frames) if title == "all" or k % interval != interval // 2
+                ]
+                videos.append(replace(video, frames=kept))
+            parts.append(replace(data, videos=videos))
+        with tempfile.TemporaryDirectory() as folder:
+            places = [Path(folder) / name for name in ("truth", "found")]
+            for data, place in zip(parts, places, strict=True):
+                write_labels([data], place, "posetrack18")
+            split = truth.split
+            result = evaluate(*(place / "annotations" / split for place in places))
+            scores[title] = {name: float(result["ap"][name]) for name in COLUMNS}
+    return scores
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", required=True, metavar="DIR:SPLIT")
+    parser.add_argument("--intervals", type=int, nargs="+", default=list(INTERVALS))
+    parser.add_argument(
+        "--methods", nargs="+", default=["copy", "interpolate", "spline", "dis/1", "dis", "auto"]
+    )
+    parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    options = parser.parse_args()
+    known = {*METHODS, *(f"{name}/1" for name in METHODS)}
+    if not set(options.methods) <= known:
+        parser.error(f"methods are {', '.join(METHODS)}")
+    folder, _, split = options.data.rpartition(":")
+    results = []
+    try:
+        data = read_dataset(folder, split)
+        data = replace(data, videos=[run for v in data.videos if len((run := longest_run(v)).frames) > 2])
+        print(f"{'':4}{'method':14}{'frames':12}" + "".join(f"{name:>9}" for name in COLUMNS))
+        for interval in options.intervals:
+            for method in options.methods:
+                found = propagated(data, interval, method)
+                for title, values in score(data, found, interval).items():
+                    results.append({"T": interval, "method": method, "frames": title, **values})
+                    cells = "".join(f"{values[name]:9.1f}" for name in COLUMNS)
+                    print(f"{interval:<4}{method:14}{title:12}{cells}", flush=True)
+    except InputError as error:
+        parser.error(str(error))
+    if options.out:
+        write_json(options.out, results)
+
+
+if __name__ == "__main__":
+    main()

@@ -63,3 +63,21 @@ def propagate(
         print_json({**result.to_dict(), "output": str(output)})
     else:
         print(f"{output}: {result}")
+
+
+def review(
+    video: Annotated[
+        str, typer.Argument(metavar="VIDEO", help="The video, an image folder or a glob of images.")
+    ],
+    labels: Annotated[Path, typer.Argument(metavar="LABELS", help="Labels of some or all of its frames.")],
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="For the corrected labels; default: LABELS with .reviewed."),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """A page on which labels are corrected and propagated again."""
+    from vidpose.review.server import review as run
+
+    run(video, labels, output, port=port, browser=browser)

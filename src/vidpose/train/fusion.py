@@ -26,7 +26,7 @@ from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import GUESSES, Fusion, features
 from vidpose.infer.propagation.motion import PairFlows
-from vidpose.infer.propagation.people import make_tracks, spans
+from vidpose.infer.propagation.people import make_tracks, place_tracks, usual_interval
 from vidpose.infer.propagation.run import make_guesses
 from vidpose.io.files import atomic_path
 from vidpose.skeletons import Skeleton
@@ -59,10 +59,10 @@ def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, np.ndarray, np.nd
     """
     frames = {frame.index: frame for frame in video.frames}
     count = len(video.frames)
-    tracks = make_tracks(frames, labelled, video.source)
-    reach = int(np.median(np.diff(labelled))) if len(labelled) > 1 else count
-    for track in tracks:
-        track.spans = spans(track.frames, labelled, count, reach)
+    reach = usual_interval(labelled) if len(labelled) > 1 else count
+    tracks = place_tracks(make_tracks(frames, labelled, video.source), {}, labelled, count, reach)
+    if not tracks:
+        raise InputError(f"{video.name}: nobody is labelled in the frames that keep their labels")
     columns = arrange(tracks, count)
     shape = columns.known.shape
     truth = np.full((*shape, 2), np.nan, dtype=np.float32)

@@ -76,8 +76,7 @@ def arrange(tracks: list[Track], count: int) -> Columns:
         keypoints = track.keypoints
         known[track.frames, mine] = keypoints[:, :, 2] > 0
         points[track.frames, mine] = keypoints[:, :, :2]
-        heights = np.array([max(_extent(person.keypoints), 1.0) for person in track.people])
-        size[:, mine] = np.interp(np.arange(count), track.frames, heights)[:, None]
+        size[:, mine] = _heights(track, count)[:, None]
     left = np.full(shape, -1, dtype=np.int32)
     right = np.full(shape, -1, dtype=np.int32)
     last = np.full(shape[1], -1, dtype=np.int32)
@@ -92,7 +91,13 @@ def arrange(tracks: list[Track], count: int) -> Columns:
     return Columns(wanted, known, points, left, right, size)
 
 
-def _extent(keypoints: np.ndarray) -> float:
-    """Pixels from the first to the last labelled joint, along the longer side."""
-    known = keypoints[keypoints[:, 2] > 0, :2]
-    return float((known.max(0) - known.min(0)).max())
+def _heights(track: Track, count: int) -> np.ndarray:
+    """[F] pixels from the first to the last joint along the longer side; between labels by their distance.
+
+    Labels of a few joints tell less than the others and do not count.
+    """
+    keypoints = track.keypoints
+    known = keypoints[..., 2] > 0
+    whole = known.sum(axis=1) >= 0.5 * known.sum(axis=1).max()
+    heights = [max(float(np.ptp(k[m, :2], axis=0).max()), 1.0) for k, m in zip(keypoints, known, strict=True)]
+    return np.interp(np.arange(count), track.frames[whole], np.array(heights)[whole])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -12,6 +12,9 @@ import numpy as np
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.layouts.recognise import read_labels
 from vidpose.errors import InputError
+
+PROVENANCE = "provenance"
+"""Key of an annotation: ``human``, ``propagated``, or ``mixed`` with ``human_joints``, their numbers."""
 
 
 @dataclass
@@ -44,11 +47,11 @@ class VideoLabels:
     labelled: np.ndarray
     """[m] numbers of the labelled video frames, ascending; people may be absent from them."""
     tracks: list[Track]
-
-    @property
-    def interval(self) -> int:
-        """The usual distance of labelled frames: their median, at least 1."""
-        return int(np.median(np.diff(self.labelled))) if len(self.labelled) > 1 else 1
+    partial: dict[int, dict[int, Person]]
+    """Track id -> number of a video frame that is not labelled as a whole -> a person of whom single joints
+    were set by hand there."""
+    reach: int
+    """Frames by which people go on before their first and after their last label."""
 
 
 def load_labels(
@@ -60,6 +63,8 @@ def load_labels(
     extend: int | None = None,
 ) -> VideoLabels:
     """Reads the labels of a video in any format that ``vidpose data convert`` reads.
+
+    Of poses that an earlier propagation made, only joints that a person has set since are labels.
 
     Args:
         path: one file, or a data set's folder with one video.
@@ -79,13 +84,14 @@ def load_labels(
     data, video = videos[0]
     numbers = frame_numbers(video, count, names, path, first_frame)
     frames = dict(zip(numbers, video.frames, strict=True))
+    partial = _partial(frames)
+    frames = {number: _by_hand(frame) for number, frame in frames.items()}
     labelled = np.array(sorted(n for n, frame in frames.items() if frame.is_labeled), dtype=np.int64)
-    tracks = make_tracks(frames, labelled, path)
-    found = VideoLabels(video, data, frames, labelled, tracks)
-    reach = found.interval if extend is None else extend
-    for track in tracks:
-        track.spans = spans(track.frames, labelled, count, reach)
-    return found
+    reach = usual_interval(labelled) if extend is None else extend
+    tracks = place_tracks(make_tracks(frames, labelled, path), partial, labelled, count, reach)
+    if not tracks:
+        raise InputError(f"{path}: has no labelled person to propagate")
+    return VideoLabels(video, data, frames, labelled, tracks, partial, reach)
 
 
 def frame_numbers(
@@ -128,6 +134,60 @@ def _numbers_of_names(entries: list[Frame], count: int, path: Path, first_frame:
     return [number - first_frame for number in numbers]
 
 
+def usual_interval(labelled: np.ndarray) -> int:
+    """The usual distance of labelled frames [m]: their median, at least 1."""
+    return int(np.median(np.diff(labelled))) if len(labelled) > 1 else 1
+
+
+def _by_hand(frame: Frame) -> Frame:
+    """The frame without poses that propagation made; labelled only if it was so without them."""
+    people = [person for person in frame.people if person.extra.get(PROVENANCE, "human") == "human"]
+    made = len(people) < len(frame.people)
+    return replace(frame, people=people, is_labeled=frame.is_labeled and (bool(people) or not made))
+
+
+def _partial(frames: dict[int, Frame]) -> dict[int, dict[int, Person]]:
+    """What persons have set in poses that propagation made."""
+    found: dict[int, dict[int, Person]] = {}
+    for number, frame in frames.items():
+        for person in frame.people:
+            if person.extra.get(PROVENANCE) != "mixed":
+                continue
+            keep = np.zeros(len(person.keypoints), dtype=bool)
+            keep[[j for j in person.extra.get("human_joints", []) if 0 <= j < len(keep)]] = True
+            own = replace(
+                person, keypoints=person.keypoints * keep[:, None], visible=person.visible & keep, extra={}
+            )
+            found.setdefault(person.track_id, {})[number] = own
+    return found
+
+
+def place_tracks(
+    tracks: list[Track],
+    partial: dict[int, dict[int, Person]],
+    labelled: np.ndarray,
+    count: int,
+    reach: int,
+) -> list[Track]:
+    """Tracks of whole labels and of joints set elsewhere, with the stretches in which people are wanted.
+
+    Args:
+        partial: as of :class:`VideoLabels`. labelled: [m] frames labelled as a whole.
+        count: frames of the video. reach: as of :func:`spans`.
+    """
+    known = {track.track_id: track for track in tracks}
+    out = []
+    for track_id in sorted({*known, *(k for k, own in partial.items() if own)}):
+        whole = known.get(track_id)
+        own = dict(zip(whole.frames.tolist(), whole.people, strict=True)) if whole else {}
+        own |= partial.get(track_id, {})
+        track = Track(track_id, np.array(sorted(own), dtype=np.int64), [own[k] for k in sorted(own)])
+        # A frame in which joints of one person were set says nothing of the others.
+        track.spans = spans(track.frames, np.union1d(labelled, track.frames), count, reach)
+        out.append(track)
+    return out
+
+
 def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> list[Track]:
     """The people of the labelled frames, by their track ids, without stretches.
 
@@ -135,7 +195,7 @@ def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> l
         frames: number of the video frame -> its labels. path: of the labels, for messages.
 
     Raises:
-        InputError: two people of one frame share an id, or nobody is labelled.
+        InputError: two people of one frame share an id.
     """
     found: dict[int, Track] = {}
     for number in labelled.tolist():
@@ -152,8 +212,6 @@ def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> l
             track = found.setdefault(person.track_id, Track(person.track_id, np.zeros(0, dtype=np.int64), []))
             track.frames = np.append(track.frames, number)
             track.people.append(person)
-    if not found:
-        raise InputError(f"{path}: has no labelled person to propagate")
     return [found[key] for key in sorted(found)]
 
 

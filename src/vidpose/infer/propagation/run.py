@@ -25,12 +25,10 @@ from .columns import Columns, arrange
 from .frames import NumberedFrames
 from .fuse import Guesses, fuse, load_fusion
 from .motion import FLOWS, PairFlows
-from .people import Track, VideoLabels, load_labels
+from .people import PROVENANCE, Track, VideoLabels, load_labels
 from .store import Arrays, BlockStore, job_key
 
 METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS)
-PROVENANCE = "provenance"
-"""Key of an annotation: ``human`` or ``propagated``."""
 
 
 @dataclass
@@ -151,7 +149,7 @@ def propagate(
         points, confidence = _solve(columns, frames, found, method, one_way, store, quiet)
     finally:
         frames.close()
-    return _assemble(found, columns, points, confidence, frames, method)
+    return assemble(found, columns, points, confidence, frames, method)
 
 
 def _solve(
@@ -169,10 +167,7 @@ def _solve(
         points = simple[method](columns)
         return points, _plain_confidence(columns, points)
     flows = PairFlows(frames, "dis" if method == "auto" else method)
-    seen = np.zeros(columns.known.shape, dtype=bool)
-    joints = labels.data.skeleton.num_joints
-    for p, track in enumerate(labels.tracks):
-        seen[track.frames, p * joints : (p + 1) * joints] = [person.visible for person in track.people]
+    seen = seen_labels(columns, labels.tracks)
     guesses = make_guesses(columns, flows, seen, store, f"propagate {frames.name}", quiet)
     if method == "auto":
         return fuse(columns, guesses, labels.data.skeleton, load_fusion())
@@ -184,6 +179,21 @@ def _solve(
     else:
         points = methods.blend(columns, forward, backward, 0)
     return points, _plain_confidence(columns, points)
+
+
+def seen_labels(columns: Columns, tracks: list[Track]) -> np.ndarray:
+    """[F, K] bool: labelled there, and visible."""
+    seen = np.zeros(columns.known.shape, dtype=bool)
+    joints = columns.known.shape[1] // len(tracks)
+    for p, track in enumerate(tracks):
+        seen[track.frames, p * joints : (p + 1) * joints] = [person.visible for person in track.people]
+    return seen
+
+
+def seen_in_nearest(columns: Columns, seen: np.ndarray) -> np.ndarray:
+    """[F, K] bool: visible in the nearest label of the same joint."""
+    nearest = np.where(columns.shares() <= 0.5, columns.left, columns.right)
+    return np.take_along_axis(seen, np.maximum(nearest, 0), axis=0) & (nearest >= 0)
 
 
 def make_guesses(
@@ -229,7 +239,7 @@ def _plain_confidence(columns: Columns, points: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(points[..., 0]), 0, 1 / (1 + 0.1 * np.minimum(left, right))).astype(np.float32)
 
 
-def _assemble(
+def assemble(
     labels: VideoLabels,
     columns: Columns,
     points: np.ndarray,
@@ -237,10 +247,17 @@ def _assemble(
     frames: NumberedFrames,
     method: str,
 ) -> PropagatedLabels:
+    """All frames of the video: labelled ones as they are, in others what is propagated.
+
+    Joints that ``columns`` knows in a frame which the labels do not call labelled are set by hand there.
+    """
     joints = labels.data.skeleton.num_joints
     names = _names(labels, frames)
     ids = _ids(labels, frames.count)
-    open_ = columns.open & ~np.isnan(points[..., 0])
+    there = columns.known | (columns.open & ~np.isnan(points[..., 0]))
+    points = np.where(columns.known[..., None], columns.points, points)
+    confidence = np.where(columns.known, 1.0, confidence)
+    visible = seen_in_nearest(columns, seen_labels(columns, labels.tracks))
     made = given = 0
     out = []
     for number in range(frames.count):
@@ -256,14 +273,15 @@ def _assemble(
             people.append(replace(person, extra={**person.extra, PROVENANCE: "human"}))
         if not entry.is_labeled:
             for p, track in enumerate(labels.tracks):
-                mine = slice(p * joints, (p + 1) * joints)
-                if open_[number, mine].any():
+                here = number, slice(p * joints, (p + 1) * joints)
+                if there[here].any():
                     made += 1
-                    people.append(
-                        _person(
-                            track, number, points[number, mine], confidence[number, mine], open_[number, mine]
-                        )
-                    )
+                    person = _person(track, number, points[here], confidence[here], there[here])
+                    person.visible = there[here] & visible[here]
+                    by_hand = np.flatnonzero(columns.known[here])
+                    if len(by_hand):
+                        person.extra = {PROVENANCE: "mixed", "human_joints": by_hand.tolist()}
+                    people.append(person)
         out.append(replace(entry, index=number, people=people, is_labeled=entry.is_labeled or bool(people)))
     video = replace(labels.video, frames=out)
     data = replace(labels.data, videos=[video])
@@ -290,7 +308,7 @@ def _person(
         box_xyxy=(1 - share) * a.box_xyxy + share * b.box_xyxy,
         head_box_xyxy=head,
         track_id=track.track_id,
-        visible=known & nearest.visible,
+        visible=known,
         box_is_given=a.box_is_given and b.box_is_given,
         person_id=nearest.person_id,
         joint_scores=np.where(known, confidence, 0.0).round(4).astype(np.float64),

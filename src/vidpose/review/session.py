@@ -1,0 +1,315 @@
+"""What the page shows and changes: labels, edits on top of them, and what propagation makes of both."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vidpose.data.dataset import Frame, Person
+from vidpose.errors import InputError
+from vidpose.infer.propagation.columns import Columns, arrange
+from vidpose.infer.propagation.frames import NumberedFrames
+from vidpose.infer.propagation.fuse import Guesses, fuse, load_fusion
+from vidpose.infer.propagation.motion import PairFlows
+from vidpose.infer.propagation.people import PROVENANCE, load_labels, make_tracks, place_tracks
+from vidpose.infer.propagation.run import assemble, make_guesses, seen_labels
+from vidpose.infer.propagation.store import Arrays, BlockStore
+
+from .journal import Journal
+
+STATES = ("visible", "occluded", "absent")
+"""Of a joint that a person has set: seen, hidden, or not to be labelled at all."""
+_MOST_BLOCKS = 20_000
+
+
+class Conflict(Exception):
+    """An edit was made on labels that somebody has changed since."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One joint of one person in one frame, set by hand."""
+
+    frame: int
+    track: int
+    joint: int
+    state: str
+    x: float = 0.0
+    y: float = 0.0
+
+    @classmethod
+    def of(cls, entry: dict[str, Any], frames: int, tracks: list[int], joints: int) -> Edit:
+        """Checks what a page has sent.
+
+        Raises:
+            InputError: a field is missing, of the wrong kind or out of range.
+        """
+        try:
+            edit = cls(
+                int(entry["frame"]), int(entry["track"]), int(entry["joint"]), str(entry["state"]),
+                float(entry.get("x", 0)), float(entry.get("y", 0)),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"an edit needs frame, track, joint, state, x and y: {error}") from None
+        if not 0 <= edit.frame < frames or edit.track not in tracks or not 0 <= edit.joint < joints:
+            raise InputError(
+                f"no joint {edit.joint} of person {edit.track} in frame {edit.frame} of this video"
+            )
+        if edit.state not in STATES:
+            raise InputError(f"state {edit.state!r} is unknown; known: {', '.join(STATES)}")
+        if not (np.isfinite(edit.x) and np.isfinite(edit.y)):
+            raise InputError("x and y must be finite")
+        return edit
+
+
+class ReviewSession:
+    """The labels of one video under correction.
+
+    Args:
+        video: a video file, image folder or glob.
+        labels: labels of some or all of its frames. Poses that are marked ``propagated`` are made anew.
+        output: where :meth:`save` writes; a journal of the edits lies beside it.
+
+    Every edit is a label of one joint. Methods may be called from several threads.
+    """
+
+    def __init__(self, video: str | Path, labels: Path, output: Path) -> None:
+        self.frames = NumberedFrames(video)
+        self.labels = load_labels(labels, self.frames.count, self.frames.names)
+        self.output = output
+        self.joints = self.labels.data.skeleton
+        self.track_ids = [track.track_id for track in self.labels.tracks]
+        self.journal = Journal(output.with_name(f"{output.name}.edits"))
+        self._lock = threading.RLock()
+        self._flows = PairFlows(self.frames, "dis")
+        self._carried: OrderedDict[bytes, tuple[np.ndarray, ...]] = OrderedDict()
+        shape = self.frames.count, len(self.track_ids), self.joints.num_joints
+        self.points = np.zeros((*shape, 2), dtype=np.float32)
+        """[F, P, J, 2] pixels."""
+        self.confidence = np.zeros(shape, dtype=np.float32)
+        """[F, P, J] of propagated joints; 1 for those set by a person."""
+        self.state = np.zeros(shape, dtype=np.int8)
+        """[F, P, J] of ``STATES``, from 1; 0: nothing known."""
+        self.human = np.zeros(shape, dtype=bool)
+        """[F, P, J] set by a person."""
+        self.propagate()
+
+    @property
+    def revision(self) -> int:
+        """Number of entries of the journal: another one, other labels."""
+        return len(self.journal.entries)
+
+    # -- edits
+
+    def edit(self, entries: list[dict[str, Any]], revision: int) -> None:
+        """Sets joints by hand, all of them or none; other poses stay until :meth:`propagate`.
+
+        Args:
+            entries: as of :class:`Edit`.
+            revision: of the labels that the page has shown.
+
+        Raises:
+            InputError: an entry that means nothing here, or the journal cannot be written.
+            Conflict: the labels have another revision by now.
+        """
+        with self._lock:
+            self._check(revision)
+            limits = self.frames.count, self.track_ids, self.joints.num_joints
+            edits = [Edit.of(entry, *limits) for entry in entries]
+            if not edits:
+                raise InputError("an edit without a joint")
+            self.journal.append({"set": [vars(edit) for edit in edits]})
+            for edit in edits:
+                self._show(edit)
+
+    def undo(self, revision: int) -> None:
+        """Takes the last edit back that still holds."""
+        with self._lock:
+            self._check(revision)
+            if not self._stack()[0]:
+                raise InputError("there is nothing to undo")
+            self.journal.append({"undo": True})
+            self.propagate()
+
+    def redo(self, revision: int) -> None:
+        """Makes the edit again that was taken back last, unless another was made since."""
+        with self._lock:
+            self._check(revision)
+            if not self._stack()[1]:
+                raise InputError("there is nothing to redo")
+            self.journal.append({"redo": True})
+            self.propagate()
+
+    def _check(self, revision: int) -> None:
+        if revision != self.revision:
+            raise Conflict
+
+    def _stack(self) -> tuple[list[list[dict[str, Any]]], list[list[dict[str, Any]]]]:
+        """Edits that hold, in order, and those that were undone, the next to redo last."""
+        done: list[list[dict[str, Any]]] = []
+        undone: list[list[dict[str, Any]]] = []
+        for entry in self.journal.entries:
+            if "set" in entry:
+                done.append(entry["set"])
+                undone.clear()
+            elif "undo" in entry and done:
+                undone.append(done.pop())
+            elif "redo" in entry and undone:
+                done.append(undone.pop())
+        return done, undone
+
+    def _show(self, edit: Edit) -> None:
+        at = edit.frame, self.track_ids.index(edit.track), edit.joint
+        self.points[at] = edit.x, edit.y
+        self.confidence[at] = 1.0
+        self.state[at] = 1 + STATES.index(edit.state)
+        self.human[at] = True
+
+    # -- propagation
+
+    def propagate(self) -> None:
+        """Makes all poses between labels anew; what no edit has touched since the last time is kept."""
+        with self._lock:
+            self._solve()
+            self._arrays()
+
+    def _solve(self) -> None:
+        given, partial = self._edited()
+        labels = self.labels
+        whole = make_tracks(given, labels.labelled, labels.video.source)
+        tracks = place_tracks(whole, partial, labels.labelled, self.frames.count, labels.reach)
+        columns = arrange(tracks, self.frames.count)
+        seen = seen_labels(columns, tracks)
+        points, confidence = fuse(columns, self._guesses(columns, seen), self.joints, load_fusion())
+        labels = replace(labels, frames=given, tracks=tracks, partial=partial)
+        self.result = assemble(labels, columns, points, confidence, self.frames, "auto")
+
+    def _edited(self) -> tuple[dict[int, Frame], dict[int, dict[int, Person]]]:
+        """The frames of the labels with the edits in them, and joints that were set in other frames."""
+        given = {k: replace(f, people=list(f.people)) for k, f in self.labels.frames.items()}
+        partial = {track_id: dict(self.labels.partial.get(track_id, {})) for track_id in self.track_ids}
+        for entry in self._stack()[0]:
+            for values in entry:
+                edit = Edit(**values)
+                frame = given.get(edit.frame)
+                if frame is not None and frame.is_labeled:
+                    k = next((k for k, p in enumerate(frame.people) if p.track_id == edit.track), None)
+                    if k is None:
+                        frame.people.append(self._empty(edit))
+                        k = len(frame.people) - 1
+                    frame.people[k] = _with_joint(frame.people[k], edit)
+                else:
+                    own = partial[edit.track]
+                    own[edit.frame] = _with_joint(own.get(edit.frame) or self._empty(edit), edit)
+        return given, partial
+
+    def _empty(self, edit: Edit) -> Person:
+        """A person without joints, in the box that they have there by now, or in their nearest label's."""
+        shown = next((p for p in self._people(edit.frame) if p.track_id == edit.track), None)
+        if shown is None:
+            track = next(track for track in self.labels.tracks if track.track_id == edit.track)
+            shown = track.people[int(np.abs(track.frames - edit.frame).argmin())]
+        count = self.joints.num_joints
+        return Person(
+            keypoints=np.zeros((count, 3)),
+            box_xyxy=shown.box_xyxy,
+            head_box_xyxy=shown.head_box_xyxy,
+            track_id=edit.track,
+            visible=np.zeros(count, dtype=bool),
+            box_is_given=shown.box_is_given,
+            person_id=shown.person_id,
+        )
+
+    def _people(self, number: int) -> list[Person]:
+        result = getattr(self, "result", None)
+        return result.frames[number].people if result is not None else []
+
+    def _guesses(self, columns: Columns, seen: np.ndarray) -> Guesses:
+        store = _Kept(self._carried, columns)
+        return make_guesses(columns, self._flows, seen, store)
+
+    def _arrays(self) -> None:
+        self.state[:], self.human[:], self.confidence[:] = 0, False, 0
+        for number, frame in enumerate(self.result.frames):
+            for person in frame.people:
+                p = self.track_ids.index(person.track_id)
+                known = person.keypoints[:, 2] > 0
+                self.points[number, p] = person.keypoints[:, :2]
+                self.state[number, p] = np.where(known, np.where(person.visible, 1, 2), 0)
+                scores = person.joint_scores if person.joint_scores is not None else np.ones(len(known))
+                self.confidence[number, p] = np.where(known, scores, 0)
+                if person.extra[PROVENANCE] == "human":
+                    self.human[number, p] = known
+                elif person.extra[PROVENANCE] == "mixed":
+                    self.human[number, p, person.extra["human_joints"]] = True
+        for entry in self._stack()[0]:
+            for values in entry:
+                self._show(Edit(**values))
+
+    # -- what the page asks
+
+    def least_certain(self) -> list[int]:
+        """Frames that are less sure than their neighbours by their least sure joint, the least sure first.
+
+        Empty: every joint was set by a person.
+        """
+        with self._lock:
+            open_ = ((self.state == 1) | (self.state == 2)) & ~self.human
+            worst = np.where(open_, self.confidence, np.inf).min(axis=(1, 2))
+        before, after = np.append(np.inf, worst[:-1]), np.append(worst[1:], np.inf)
+        dips = np.flatnonzero(np.isfinite(worst) & (worst <= before) & (worst < after))
+        found: list[int] = dips[np.argsort(worst[dips], kind="stable")].tolist()
+        return found
+
+    def save(self) -> Path:
+        """Writes all labels; poses in between are made anew before.
+
+        Raises:
+            InputError: they cannot be written.
+        """
+        with self._lock:
+            self.propagate()
+            self.result.save(self.output)
+            return self.output
+
+    def close(self) -> None:
+        self.frames.close()
+
+
+class _Kept(BlockStore):
+    """Blocks in memory, by the labels in them."""
+
+    def __init__(self, kept: OrderedDict[bytes, Arrays], columns: Columns) -> None:
+        super().__init__(None, "")
+        self._kept, self._columns = kept, columns
+
+    def get(self, start: int, end: int, make: Callable[[], Arrays]) -> Arrays:
+        here, columns = slice(start, end + 1), self._columns
+        parts = (columns.points[here], columns.known[here], columns.wanted[here])
+        key = hashlib.blake2b(
+            b"".join(part.tobytes() for part in parts) + repr((start, end)).encode()
+        ).digest()
+        if key not in self._kept:
+            self._kept[key] = make()
+            while len(self._kept) > _MOST_BLOCKS:
+                self._kept.popitem(last=False)
+        return self._kept[key]
+
+
+def _with_joint(person: Person, edit: Edit) -> Person:
+    keypoints, visible = person.keypoints.copy(), person.visible.copy()
+    there = edit.state != "absent"
+    keypoints[edit.joint] = (edit.x, edit.y, 1) if there else 0
+    visible[edit.joint] = edit.state == "visible"
+    scores = None
+    if person.joint_scores is not None:
+        scores = person.joint_scores.copy()
+        scores[edit.joint] = 1.0 if there else 0.0
+    return replace(person, keypoints=keypoints, visible=visible, joint_scores=scores)

@@ -19,7 +19,7 @@ from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.methods import blend, carry, copy, interpolate, spline
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import Track, frame_numbers, spans
-from vidpose.skeletons import POSETRACK18
+from vidpose.skeletons import COCO17, POSETRACK18
 
 STEP = np.array([3.0, -2.0])  # pixels by which everything moves from frame to frame
 COUNT, SIZE = 15, (160, 200)
@@ -270,6 +270,25 @@ def test_two_people_with_one_id_are_told(film: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps(document({2: [somebody(2), somebody(2)]})))
     with pytest.raises(InputError, match="track_id 0 is used twice in one frame"):
         propagate(film, path, "copy")
+
+
+def test_cocos_images_become_one_video_and_people_are_told_apart_by_where_they_are(
+    film: Path, labels: Path, tmp_path: Path
+) -> None:
+    content = json.loads(labels.read_text())
+    for k, annotation in enumerate(content["annotations"]):
+        del annotation["track_id"]
+        annotation["area"] = 1.0
+        rows = np.array(annotation["keypoints"]).reshape(17, 3)
+        rows[rows[:, 2] > 0, 0] += 60.0 * (k in (1, 2)) - 20  # crossed over
+        annotation["keypoints"] = (rows * (rows[:, 2:] > 0)).ravel().tolist()
+    content["categories"][0]["keypoints"] = list(COCO17.joints)
+    path = tmp_path / "coco.json"
+    path.write_text(json.dumps(content))
+    result = propagate(film, path, "interpolate")
+    assert result.format == "coco" and result.made == 2 * (COUNT - 2)
+    first, second = (np.median(p.keypoints[p.keypoints[:, 2] > 0, 0]) for p in result.frames[5].people)
+    assert abs(first - second) > 40  # nobody walks through the other
 
 
 def test_labels_without_people_are_told(film: Path, tmp_path: Path) -> None:

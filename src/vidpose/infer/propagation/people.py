@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.layouts.recognise import read_labels
 from vidpose.errors import InputError
+from vidpose.io.sources import natural_key
 
 PROVENANCE = "provenance"
 """Key of an annotation: ``human``, ``propagated``, or ``mixed`` with ``human_joints``, their numbers."""
@@ -79,6 +81,8 @@ def load_labels(
     path = Path(path)
     labels = read_labels(path)
     videos = [(data, video) for data in labels.splits for video in data.videos]
+    if len(videos) > 1 and all(len(video.frames) == 1 for _, video in videos):
+        videos = [(videos[0][0], _merged([video for _, video in videos]))]
     if len(videos) != 1:
         raise InputError(f"{path}: holds {len(videos)} videos; propagation takes the labels of one")
     data, video = videos[0]
@@ -92,6 +96,41 @@ def load_labels(
     if not tracks:
         raise InputError(f"{path}: has no labelled person to propagate")
     return VideoLabels(video, data, frames, labelled, tracks, partial, reach)
+
+
+def _merged(images: list[Video]) -> Video:
+    """Single images, as COCO's files have them, as frames of one video in the order of their names.
+
+    They do not tell who is who: people are matched from image to image by the distance of their joints.
+    """
+    images = sorted(images, key=lambda video: natural_key(video.frames[0].file_name))
+    frames: list[Frame] = []
+    last: dict[int, Person] = {}
+    for index, video in enumerate(images):
+        frame = video.frames[0]
+        known = list(last)
+        people = [replace(person, track_id=-1) for person in frame.people]
+        if known and people:
+            cost = np.array([[_apart(person, last[k]) for k in known] for person in people])
+            for row, column in zip(*linear_sum_assignment(cost), strict=True):
+                people[row] = replace(people[row], track_id=known[column])
+        free = max(known, default=-1) + 1
+        for k, person in enumerate(people):
+            if person.track_id < 0:
+                people[k] = replace(person, track_id=free)
+                free += 1
+        last |= {person.track_id: person for person in people}
+        frames.append(replace(frame, index=index, people=people))
+    return replace(images[0], frames=frames)
+
+
+def _apart(a: Person, b: Person) -> float:
+    """Pixels between two poses: the mean over joints that both have, else from box to box."""
+    both = (a.keypoints[:, 2] > 0) & (b.keypoints[:, 2] > 0)
+    if both.any():
+        return float(np.linalg.norm(a.keypoints[both, :2] - b.keypoints[both, :2], axis=1).mean())
+    middles = [(p.box_xyxy[:2] + p.box_xyxy[2:]) / 2 for p in (a, b)]
+    return float(np.linalg.norm(middles[0] - middles[1]))
 
 
 def frame_numbers(

@@ -222,8 +222,8 @@ def convert(
         str,
         typer.Option(
             "--to",
-            help="posetrack17, posetrack18, posetrack21, coco, cvat, labelstudio, mot or csv; "
-            "hieve: a zip of predictions for its test server.",
+            help="posetrack17, posetrack18, posetrack21, coco, cvat, labelstudio, mot, csv, deeplabcut or "
+            "sleap; hieve: a zip of predictions for its test server.",
         ),
     ],
     source_format: Annotated[str, typer.Option("--from", help="auto, or the source's format.")] = "auto",

@@ -27,6 +27,10 @@ from vidpose.results import FramePoses, VideoPoses
 from vidpose.skeletons import COCO17, POSETRACK15
 
 PAIRS = [(a, b) for a in FORMATS for b in FORMATS if a != b]
+SIZELESS = {"posetrack17", "deeplabcut"}
+"""They do not tell the pictures' sizes, which Label Studio needs."""
+COLUMNS = {"deeplabcut", "sleap"}
+"""A track has its columns there, so people come back in the order of their tracks."""
 PHASES = [Phase.explicit, Phase.generate]
 _EARS = {"left_ear", "right_ear"}
 
@@ -64,18 +68,25 @@ def shown(data: PoseDataset, formats: tuple[str, ...], joints: list[str]) -> lis
             for key in known & {"file_name", "image_id", "size", "is_labeled", "ignore_regions"}:
                 row[key] = getattr(frame, key)
             out.append(row)
-            for person in frame.people:
+            in_order = sorted(frame.people, key=lambda person: person.track_id)
+            for person in in_order if COLUMNS & set(formats) else frame.people:
                 if person.is_crowd and "is_crowd" not in known:
                     continue
                 if not person.box_is_given and "mot" in formats:
+                    continue
+                order = [data.skeleton.index[name] for name in joints]
+                if "box" not in known and not person.keypoints[order, 2].any():
                     continue
                 out.append(known_of(person, data, joints, known))
     return out
 
 
 def known_of(person: Any, data: PoseDataset, joints: list[str], known: frozenset[str]) -> dict[str, Any]:
-    row = {"track_id": person.track_id, "score": person.score, "crowd": person.is_crowd}
-    row["box"] = person.box_xyxy if person.box_is_given else None
+    row = {"track_id": person.track_id, "crowd": person.is_crowd}
+    if "score" in known:
+        row["score"] = person.score
+    if "box" in known:
+        row["box"] = person.box_xyxy if person.box_is_given else None
     for key in known & {"person_id", "head_box_xyxy"}:
         row[key] = getattr(person, key)
     if "head_box" in known:
@@ -83,7 +94,8 @@ def known_of(person: Any, data: PoseDataset, joints: list[str], known: frozenset
     if "keypoints" in known:
         order = [data.skeleton.index[name] for name in joints]
         row["joints"] = person.keypoints[order]
-        row["visible"] = person.visible[order].tolist()
+        if "visible" in known:
+            row["visible"] = person.visible[order].tolist()
         labelled = person.keypoints[order, 2] > 0
         if person.joint_scores is not None:
             row["joint_scores"] = np.where(labelled, person.joint_scores[order], 0)
@@ -122,7 +134,7 @@ def test_there_and_back(a: str, b: str, data: PoseDataset) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_labels([data], root / "a", a)
-        if {a, b} == {"posetrack17", "labelstudio"}:  # the one does not tell the size that the other needs
+        if "labelstudio" in (a, b) and {a, b} & SIZELESS:
             write_images(data, root)
         convert(root / "a", root / "b", b)
         convert(root / "b", root / "back", a)

@@ -111,6 +111,7 @@ def test_no_file_gives_a_traceback(tmp_path: Path, draw: st.DataObject) -> None:
     samples = {
         "a.xml": CVAT, "gt.txt": MOT_GT, "a.json": json.dumps(STUDIO), "b.json": json.dumps(STUDIO_VIDEO),
         "c.json": json.dumps(coco_file()), "a.csv": "frame,joint,x,y,v,track_id\n0,nose,1,2,1,0\n",
+        "b.csv": "scorer,A,A\nindividuals,p,p\nbodyparts,nose,nose\ncoords,x,y\na/1.png,2,3\na/2.png,,\n",
     }  # fmt: skip
     name = draw.draw(st.sampled_from(sorted(samples)))
     text = samples[name]

@@ -291,6 +291,16 @@ def test_cocos_images_become_one_video_and_people_are_told_apart_by_where_they_a
     assert abs(first - second) > 40  # nobody walks through the other
 
 
+def test_a_kept_field_that_json_cannot_hold_is_named(film: Path, labels: Path, tmp_path: Path) -> None:
+    content = json.loads(labels.read_text())
+    content["annotations"][1]["weight"] = float("nan")
+    path = tmp_path / "nan.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"annotations\[\d+\]\.weight is not finite"):
+        propagate(film, path, "copy").save(tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
 def test_labels_without_people_are_told(film: Path, tmp_path: Path) -> None:
     path = tmp_path / "labels.json"
     path.write_text(json.dumps(document({2: []})))

@@ -1,14 +1,16 @@
-"""Between PoseTrack17/18/21, COCO, CVAT, Label Studio, MOT and CSV, without losing a field that both know."""
+"""Between PoseTrack17/18/21, COCO, CVAT, Label Studio, MOT, CSV, DeepLabCut and SLEAP, without losing a field
+that both know."""
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,9 @@ from typing import Any
 from vidpose.data.dataset import Frame, PoseDataset, Video
 from vidpose.data.layouts import (
     csv_table,
+    deeplabcut,
     mot,
+    sleap,
     write_cvat,
     write_hieve,
     write_label_studio,
@@ -43,8 +47,10 @@ from vidpose.skeletons import SKELETONS
 FORMATS = tuple(name for name in HOLDS if name not in EXPORTS)
 """What can be written and read again."""
 IMAGES = ("keep", "copy", "link")
-_SUFFIXES = {"cvat": ".xml", "mot": ".txt", "csv": ".csv", "hieve": ".zip"}
-_BY_VIDEO = ("posetrack17", "posetrack18", "posetrack21", "cvat", "mot")
+_SUFFIXES = {
+    "cvat": ".xml", "mot": ".txt", "csv": ".csv", "deeplabcut": ".csv", "sleap": ".h5", "hieve": ".zip",
+}  # fmt: skip
+_BY_VIDEO = ("posetrack17", "posetrack18", "posetrack21", "cvat", "mot", "sleap")
 _NEED_SIZE = ("cvat", "labelstudio", "mot")
 Files = Iterator[tuple[str, Callable[[Path], None]]]
 
@@ -101,14 +107,15 @@ def convert(
 
     Args:
         source: a data set's folder, or one file of labels or of estimated poses.
-        out: a new or empty folder; with a suffix (``.json``, ``.xml``, ``.csv``, ``.txt``) one file.
+        out: a new or empty folder; with a suffix (``.json``, ``.xml``, ``.csv``, ``.txt``, ``.h5``) one
+            file.
         to: one of :data:`FORMATS`, or ``hieve``: predictions for that data set's test server.
         source_format: ``auto``, or a name of :func:`vidpose.data.layouts.recognise.formats`.
         split: of a folder: this one only; of a file: the split's name.
         images: ``keep``: the labels name the images where they are; ``copy`` or ``link``: images are put into
             ``out`` as well, links being symbolic.
-        joints: name of a joint set for COCO, CVAT, Label Studio and CSV; ``None``: COCO's 17 for COCO, else
-            those of the source.
+        joints: name of a joint set for COCO, CVAT, Label Studio, CSV, DeepLabCut and SLEAP; ``None``: COCO's
+            17 for COCO, else those of the source.
         approximate: joints that the source lacks are made from others
             (:func:`vidpose.skeletons.convert_keypoints`), and counted.
 
@@ -159,6 +166,8 @@ def write_labels(
         posed = with_joints(sized, target_skeleton(data, to, chosen), ledger, approximate=approximate)
         written.append(_with_names(_with_ids(restrict(posed, to, ledger), to, ledger), images, to, ledger))
     if target.suffix:
+        if to == "deeplabcut":
+            ledger.dropped["videos' bounds"] += sum(map(deeplabcut.count_merged, written))
         _write_file(written, target, to)
     else:
         _write_folder(written, target, to, images, quiet)
@@ -244,7 +253,8 @@ def _with_names(data: PoseDataset, images: str, to: str, ledger: Ledger) -> Pose
         own = [frame.file_name for frame in video.frames]
         unique = len(set(own)) == len(own) and not taken & set(own)
         one_folder = to not in NATIVE or to == "coco" or len({n.rpartition("/")[0] for n in own}) <= 1
-        usable = images == "keep" or all(_is_within(n) for n in own)
+        fits = deeplabcut.is_in_project if to == "deeplabcut" else _is_within
+        usable = images == "keep" or all(fits(n) for n in own)
         taken |= set(own)
         if unique and one_folder and usable:
             videos.append(video)
@@ -252,7 +262,8 @@ def _with_names(data: PoseDataset, images: str, to: str, ledger: Ledger) -> Pose
         frames = []
         for frame in video.frames:
             suffix = ".jpg" if frame.video_frame is not None else PurePosixPath(frame.file_name).suffix
-            new = f"images/{data.split}/{name}/{frame.index:06d}{suffix or '.jpg'}"
+            folder = deeplabcut.FOLDER if to == "deeplabcut" else f"images/{data.split}"
+            new = f"{folder}/{name}/{frame.index:06d}{suffix or '.jpg'}"
             ledger.made["image names"] += 1
             frames.append(replace(frame, file_name=new))
         videos.append(replace(video, frames=frames))
@@ -305,7 +316,10 @@ def _contents(data: PoseDataset, to: str) -> Files:
     elif to == "labelstudio":
         yield f"annotations/{data.split}.json", _json(list(write_label_studio.tasks(data)))
     elif to == "csv":
-        yield f"annotations/{data.split}.csv", lambda path: _write_rows(path, csv_table.rows(data))
+        yield f"annotations/{data.split}.csv", _table(csv_table.rows(data))
+    elif to == "deeplabcut":
+        for path, rows in deeplabcut.files(data, names):
+            yield f"{data.split}/{path}", _table(rows)
     for name, video in zip(names, data.videos, strict=True):
         if to == "posetrack17":
             document = write_posetrack.posetrack17_document(video)
@@ -313,13 +327,30 @@ def _contents(data: PoseDataset, to: str) -> Files:
         elif to == "cvat":
             lines = write_cvat.cvat_document(video, data.skeleton)
             yield f"annotations/{data.split}/{name}.xml", _text("".join(f"{line}\n" for line in lines))
+        elif to == "sleap":
+            yield f"{data.split}/{name}{sleap.SUFFIX}", _analysis(video, data)
         elif to == "mot":
             for path, text in mot.sequence_files(video).items():
                 yield f"{data.split}/{name}/{path}", _text(text)
 
 
 def _json(value: Any) -> Callable[[Path], None]:
-    return _text(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    try:
+        return _text(json.dumps(value, allow_nan=False, ensure_ascii=False))
+    except ValueError:
+        raise InputError(f"{_not_finite(value)} is not finite: JSON cannot hold it") from None
+
+
+def _not_finite(value: Any, where: str = "labels") -> str | None:
+    """Where the first number lies that is not finite, as ``labels.images[3].note``."""
+    parts: Iterable[tuple[str, Any]] = ()
+    if isinstance(value, dict):
+        parts = ((f"{where}.{key}", part) for key, part in value.items())
+    elif isinstance(value, list):
+        parts = ((f"{where}[{k}]", part) for k, part in enumerate(value))
+    elif isinstance(value, float) and not math.isfinite(value):
+        return where
+    return next((found for name, part in parts if (found := _not_finite(part, name))), None)
 
 
 def _text(text: str) -> Callable[[Path], None]:
@@ -329,9 +360,16 @@ def _text(text: str) -> Callable[[Path], None]:
     return write
 
 
-def _write_rows(path: Path, rows: Iterator[list[Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
+def _table(rows: Iterator[list[Any]]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+
+    return write
+
+
+def _analysis(video: Video, data: PoseDataset) -> Callable[[Path], None]:
+    return lambda path: sleap.write_file(video, data.skeleton, path)
 
 
 def _write_file(splits: list[PoseDataset], out: Path, to: str) -> None:
@@ -345,6 +383,8 @@ def _write_file(splits: list[PoseDataset], out: Path, to: str) -> None:
     if to in _BY_VIDEO and videos != 1:
         raise InputError(f"{out}: a file of {to} is one video, here are {videos}; name a folder")
     files = [(path, write) for path, write in _contents(splits[0], to) if not path.endswith(".ini")]
+    if to == "deeplabcut":
+        files = [("", _table(deeplabcut.whole(splits[0])))]
     with atomic_path(out) as temporary:
         files[0][1](temporary)
 
@@ -391,7 +431,8 @@ def _place_images(data: PoseDataset, folder: Path, to: str, how: str, quiet: boo
         places = []
         for frame in video.frames:
             in_sequence = f"{data.split}/{name}/{mot.IMAGES}/{mot.image_name(frame)}"
-            places.append(folder / (in_sequence if to == "mot" else frame.file_name))
+            within = f"{data.split}/{frame.file_name}" if to == "deeplabcut" else frame.file_name
+            places.append(folder / (in_sequence if to == "mot" else within))
         if any(frame.video_frame is not None for frame in video.frames):
             _extract(video, places, how)
             continue

@@ -63,5 +63,6 @@ def find_layout(root: Path, name: str = "auto") -> Layout:
     what = "" if name == "auto" else f" of {LAYOUTS[name].title}"
     raise InputError(
         f"{root}: no annotations{what} found; PoseTrack, for one, has annotations/SPLIT/*.json; "
-        "labels of CVAT, Label Studio, MOT or CSV become a data set by `vidpose data convert`"
+        "labels of CVAT, Label Studio, MOT, CSV, DeepLabCut or SLEAP become a data set by "
+        "`vidpose data convert`"
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from vidpose.data.faults import Faults
+from vidpose.errors import InputError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v")
@@ -183,3 +184,22 @@ def _decoded_size(path: Path) -> tuple[int, int]:
 
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
     return (0, 0) if image is None else (int(image.shape[0]), int(image.shape[1]))
+
+
+def find_video(name: str, folders: Iterable[Path]) -> Path | None:
+    """The first video file of this name, whatever its suffix, in one of the folders."""
+    places = (folder / f"{name}{suffix}" for folder in folders for suffix in VIDEO_SUFFIXES)
+    return next((place for place in places if place.is_file()), None)
+
+
+def video_size(path: Path) -> tuple[int, int]:
+    """(height, width) in pixels of a video file; (0, 0) where it is not there or cannot be read."""
+    if not path.is_file():
+        return 0, 0
+    from vidpose.io.video import open_video
+
+    try:
+        with open_video(path) as video:
+            return video.height, video.width
+    except InputError:
+        return 0, 0

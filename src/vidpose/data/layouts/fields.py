@@ -11,7 +11,7 @@ import numpy as np
 
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.layouts.mot import is_scored
-from vidpose.data.layouts.shared import made_box
+from vidpose.data.layouts.shared import TRACK_NAME, made_box
 from vidpose.data.layouts.write_posetrack import PLACEHOLDERS, derived_image_fields
 from vidpose.skeletons import (
     COCO17,
@@ -24,6 +24,7 @@ from vidpose.skeletons import (
 )
 
 _ALWAYS = frozenset({"box", "track_id", "score"})
+_NAMED_TRACKS = frozenset({"track_id", "file_name", "keypoints", "joint_scores"})
 _POSES = _ALWAYS | {
     "file_name", "is_labeled", "ignore_regions", "keypoints", "visible", "head_box", "joint_scores",
 }  # fmt: skip
@@ -38,9 +39,13 @@ HOLDS: dict[str, frozenset[str]] = {
     "labelstudio": _MOST,
     "mot": _ALWAYS | {"size", "is_crowd", "fps"},
     "csv": _MOST | {"fps"},
+    "deeplabcut": _NAMED_TRACKS,
+    "sleap": _NAMED_TRACKS | {"score", "image_id", "size", "fps"},
     "hieve": _ALWAYS | {"file_name", "keypoints", "visible", "joint_scores"},
 }
 """Format -> fields that it reads and writes. ``extra``: whatever else images and annotations have."""
+KEPT = {"deeplabcut": {TRACK_NAME}, "sleap": {TRACK_NAME, "tracking_score"}}
+"""Format -> the keys of people's ``extra`` that it holds, where it does not hold any."""
 EXPORTS = ("hieve",)
 """Formats of predictions, written for a test server."""
 
@@ -57,7 +62,8 @@ _NAMES = {
     "file_name": "image names", "image_id": "image ids", "size": "image sizes", "fps": "frame rates",
     "is_labeled": "frames' marks of being labelled", "ignore_regions": "ignore regions",
     "person_id": "person ids", "score": "scores of people", "joint_scores": "people's joint scores",
-    "head_box": "head boxes", "is_crowd": "crowds", "visible": "marks of hidden joints",
+    "box": "person boxes", "head_box": "head boxes", "is_crowd": "crowds",
+    "visible": "marks of hidden joints",
 }  # fmt: skip
 _REMADE = {"id", "bbox", "bbox_head", "category_id", "iscrowd", "num_keypoints", "area", "visibility"}
 """Keys of an annotation that say again what a person's other fields say, or what is the format's own."""
@@ -150,12 +156,15 @@ def _frame(video: Video, frame: Frame, data: PoseDataset, target: str, scored: b
     told = HOLDS.get(data.layout, _MOST)
     for key, there in (
         ("file_name", True),
-        ("image_id", True),
+        ("image_id", frame.image_id != frame.video_frame),
         ("size", 0 not in frame.size),
     ):
         lost[_NAMES[key]] += key in told and key not in holds and there
+    people = [
+        made for person in frame.people if (made := _person(person, target, scored, ledger)) is not None
+    ]
     if "is_labeled" not in holds:
-        lost[_NAMES["is_labeled"]] += frame.is_labeled != bool(frame.people)
+        lost[_NAMES["is_labeled"]] += frame.is_labeled != bool(people)
     if "ignore_regions" not in holds:
         lost[_NAMES["ignore_regions"]] += len(frame.ignore_regions)
     if "extra" not in holds:
@@ -165,12 +174,11 @@ def _frame(video: Video, frame: Frame, data: PoseDataset, target: str, scored: b
             lost[f"{key!r} of images"] += key not in same or same[key] != value
     elif target != "posetrack21":
         lost["'has_labeled_person' of images"] += "has_labeled_person" in frame.extra
-    people = [_person(person, target, scored, ledger) for person in frame.people]
     return replace(
         frame,
         size=frame.size if "size" in holds else (0, 0),
         ignore_regions=frame.ignore_regions if "ignore_regions" in holds else [],
-        people=[person for person in people if person is not None],
+        people=people,
         extra=frame.extra if "extra" in holds else {},
     )
 
@@ -189,12 +197,24 @@ def _person(person: Person, target: str, scored: bool, ledger: Ledger) -> Person
     if target == "cvat" and not person.box_is_given and not labelled.any() and person.head_box_xyxy is None:
         lost["people with neither box nor joints"] += 1
         return None
+    if "box" not in holds and not labelled.any():
+        lost["people without joints"] += 1
+        return None
     out = replace(person, keypoints=person.keypoints.copy(), visible=person.visible.copy())
     if "keypoints" not in holds:
         lost["joints"] += int(labelled.sum())
         out.keypoints[:], out.visible[:], out.joint_scores = 0, False, None
     if target in NATIVE and target not in ("coco", *EXPORTS):
         _without_placeholders(out, target, ledger)
+    if "visible" not in holds and "keypoints" in holds:
+        lost[_NAMES["visible"]] += int((labelled & ~person.visible).sum())
+        out.visible = labelled
+    if "box" not in holds:
+        lost[_NAMES["box"]] += person.box_is_given
+        out.box_is_given, out.box_xyxy = False, made_box(out.keypoints)
+    if "score" not in holds and person.score is not None:
+        lost[_NAMES["score"]] += 1
+        out.score = None
     if "head_box" not in holds and person.head_box_xyxy is not None:
         lost[_NAMES["head_box"]] += 1
         out.head_box_xyxy = None
@@ -204,9 +224,11 @@ def _person(person: Person, target: str, scored: bool, ledger: Ledger) -> Person
     if person.joint_scores is not None and out.joint_scores is None and "keypoints" not in holds:
         lost[_NAMES["joint_scores"]] += 1
     if "extra" not in holds:
+        kept = KEPT.get(target, set()) | {"visibility"}
         for key in person.extra:
-            lost[f"{key!r} of people"] += key not in _REMADE and not (target == "mot" and key == "visibility")
-        out.extra = {key: value for key, value in person.extra.items() if key == "visibility"}
+            told = key not in _REMADE and key not in KEPT.get(target, ())
+            lost[f"{key!r} of people"] += told and not (target == "mot" and key == "visibility")
+        out.extra = {key: value for key, value in person.extra.items() if key in kept}
     if not person.box_is_given:
         out.box_xyxy = made_box(person.keypoints)
         ledger.made["boxes from joints"] += target in ("coco", "labelstudio")

@@ -10,7 +10,18 @@ from typing import Any
 
 from vidpose.data.dataset import PoseDataset
 from vidpose.data.faults import Fault, Faults
-from vidpose.data.layouts import LAYOUTS, coco, csv_table, cvat, label_studio, mot, posetrack, write_coco
+from vidpose.data.layouts import (
+    LAYOUTS,
+    coco,
+    csv_table,
+    cvat,
+    deeplabcut,
+    label_studio,
+    mot,
+    posetrack,
+    sleap,
+    write_coco,
+)
 from vidpose.data.layouts.disk import ImageFinder
 from vidpose.errors import InputError
 from vidpose.io.files import read_json
@@ -19,6 +30,12 @@ from vidpose.skeletons import POSETRACK15, POSETRACK18
 _SPLITS = ("train", "val", "test")
 _HEAD_BYTES = 4096
 Read = Callable[[Path, str, Faults], PoseDataset]
+_BY_FOLDER: dict[str, tuple[Callable[[Path], list[Path]], Read]] = {
+    "mot": (mot.find_sequences, mot.read_source),
+    "deeplabcut": (deeplabcut.find_files, deeplabcut.read_source),
+    "sleap": (sleap.find_files, sleap.read_source),
+}
+"""Formats of which a folder is one split: what finds its parts, what reads it."""
 
 
 class Remarks(Faults):
@@ -66,7 +83,7 @@ def read_labels(source: Path, format: str = "auto", split: str | None = None) ->
 
 def formats() -> list[str]:
     """Every format that can be read."""
-    return list(dict.fromkeys([*LAYOUTS, "cvat", "labelstudio", "mot", "csv"]))
+    return list(dict.fromkeys([*LAYOUTS, "cvat", "labelstudio", "csv", *_BY_FOLDER]))
 
 
 def split_of(path: Path) -> str:
@@ -118,8 +135,9 @@ def _folder_kinds(root: Path, format: str) -> dict[str, dict[str, Read]]:
     if format in ("auto", "csv"):
         tables = _files(root, ".csv", csv_table.looks_like_table)
         out["csv"] = {split: _of_file(csv_table.read_file, file) for split, file in tables.items()}
-    if format in ("auto", "mot"):
-        out["mot"] = {split: _of_source(folder) for split, folder in _mot_splits(root).items()}
+    for name, (find, read) in _BY_FOLDER.items():
+        if format in ("auto", name):
+            out[name] = {s: _of_source(read, folder) for s, folder in _splits(root, find).items()}
     for name, layout in LAYOUTS.items():
         if format not in ("auto", name) or (format == "auto" and set(out) & set(LAYOUTS)):
             continue
@@ -139,8 +157,8 @@ def _of_files(read: Callable[..., PoseDataset], files: list[Path]) -> Read:
     return lambda root, split, faults: read(files, split, faults, root)
 
 
-def _of_source(folder: Path) -> Read:
-    return lambda root, split, faults: mot.read_source(folder, split, faults)
+def _of_source(read: Read, folder: Path) -> Read:
+    return lambda root, split, faults: read(folder, split, faults)
 
 
 def _folder_reader(name: str, splits: list[str]) -> Read:
@@ -192,12 +210,12 @@ def _is_cvat(file: Path) -> bool:
     return b"<annotations" in head and (b"<meta" in head or b"<track" in head or b"<image" in head)
 
 
-def _mot_splits(root: Path) -> dict[str, Path]:
-    """Split -> folder of sequences: ``SPLIT/SEQ``, or the folder itself."""
-    if mot.find_sequences(root):
+def _splits(root: Path, find: Callable[[Path], list[Path]]) -> dict[str, Path]:
+    """Split -> folder in which ``find`` finds something: the folder itself, or those in it."""
+    if find(root):
         return {split_of(root): root}
     folders = [entry for entry in sorted(root.glob("*")) if entry.is_dir()]
-    return {folder.name: folder for folder in folders if mot.find_sequences(folder)}
+    return {folder.name: folder for folder in folders if find(folder)}
 
 
 def _loose_files(root: Path) -> list[str]:
@@ -226,6 +244,10 @@ def _read_file(file: Path, format: str, split: str, faults: Faults) -> tuple[str
     head = _head(file).lstrip(b"\xef\xbb\xbf \t\r\n")
     if format == "cvat" or (format == "auto" and head[:1] == b"<"):
         data = cvat.read_files([file], split, faults)
+    elif format == "sleap" or (format == "auto" and sleap.is_hdf5(head)):
+        data = sleap.read_source(file, split, faults)
+    elif format == "deeplabcut" or (format == "auto" and head and deeplabcut.looks_like_deeplabcut(file)):
+        data = deeplabcut.read_source(file, split, faults)
     elif format == "csv" or (format == "auto" and head and csv_table.looks_like_table(file)):
         data = csv_table.read_file(file, split, faults)
     elif format == "mot" or (format == "auto" and head and mot.looks_like_mot(file)):
@@ -239,7 +261,8 @@ def _read_file(file: Path, format: str, split: str, faults: Faults) -> tuple[str
     else:
         raise InputError(
             f"{file}: is none of the known formats (JSON of PoseTrack, COCO or Label Studio, CVAT's XML, "
-            "MOT's gt.txt, a CSV with the columns frame, joint, x, y)"
+            "MOT's gt.txt, DeepLabCut's CSV, SLEAP's analysis HDF5, or a CSV with the columns frame, joint, "
+            "x, y)"
         )
     return data.layout, [data]
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from vidpose.data.dataset import Person
+from vidpose.data.dataset import Person, Video
 from vidpose.errors import InputError
 from vidpose.geometry import enclosing_box, xywh_to_xyxy
 from vidpose.skeletons import POSETRACK15, SKELETONS, Skeleton
 
+TRACK_NAME = "track_name"
+"""Key of a person's ``extra``: what DeepLabCut and SLEAP call the track, where that is more than a number."""
 BOX_MARGIN = 0.15
 """A box that is made from joints grows by this share of its sides on each side, as PoseTrack17's."""
 
@@ -81,6 +83,45 @@ def joint_set(names: Iterable[str]) -> Skeleton:
     holding = [s for s in SKELETONS.values() if set(s.joints) > set(unique)]
     holding.sort(key=lambda s: s.num_joints)
     return (same or holding or [Skeleton("custom", unique, ())])[0]
+
+
+# --- tracks that have names --------------------------------------------------------------------------------
+
+
+def track_ids(names: Sequence[str], prefix: str) -> list[int]:
+    """Ids of named tracks: the numbers that all names end in, if no two are the same; else their order.
+
+    Args:
+        prefix: behind it, a number may be negative.
+    """
+    found = [re.fullmatch(rf"{prefix}(-\d{{1,18}})|(?:.*\D)?(\d{{1,18}})", name, re.DOTALL) for name in names]
+    numbers = [int(match[1] or match[2]) for match in found if match]
+    return numbers if len(set(numbers)) == len(names) else list(range(len(names)))
+
+
+def track_names(videos: Iterable[Video], prefix: str, reserved: Collection[str] = ()) -> dict[int, str]:
+    """Track id -> name, in the order of the ids: the name that a file gave it, else ``prefix`` and the id.
+
+    Args:
+        reserved: names that mean something else in the format.
+
+    Raises:
+        InputError: two people of one frame have the same id.
+    """
+    names: dict[int, str] = {}
+    for video in videos:
+        for frame in video.frames:
+            ids = [person.track_id for person in frame.people]
+            if len(set(ids)) < len(ids):
+                twice = next(track for track in ids if ids.count(track) > 1)
+                raise InputError(f"{video.name}: {frame.file_name}: track_id {twice} is used twice")
+            for person in frame.people:
+                name = person.extra.get(TRACK_NAME)
+                usable = isinstance(name, str) and name.strip() and name not in reserved
+                names.setdefault(person.track_id, str(name) if usable else f"{prefix}{person.track_id}")
+    if len(set(names.values())) < len(names):
+        names = {track: f"{prefix}{track}" for track in names}
+    return dict(sorted(names.items()))
 
 
 # --- people ------------------------------------------------------------------------------------------------

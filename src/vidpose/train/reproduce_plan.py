@@ -29,7 +29,7 @@ _OPTIONS = {
     "data.boxes": "give --boxes", "task": "the rows are poses",
 }  # fmt: skip
 _NOT_HERE = {
-    "propagation": "pose propagation is not in vidpose yet",
+    "propagation": "networks for pose propagation are not trained by recipes yet",
     "pseudo-labels": "training on pseudo-labels is not in vidpose yet",
     "hieve": "its test labels are not public: only its server scores predictions",
     "challenging-posetrack": "the list of its 806 frames is not public",

@@ -21,8 +21,14 @@ def propagate(
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the labels of all frames.")],
     method: Annotated[
         str,
-        typer.Option("--method", help="auto, dis, farneback, raft, interpolate, spline or copy."),
+        typer.Option(
+            "--method",
+            help="auto, dis, farneback, raft, interpolate, spline, copy, stdpose or posewarper.",
+        ),
     ] = "auto",
+    weights: Annotated[
+        str, typer.Option("--weights", help="Of stdpose and posewarper: a file or a hub id.")
+    ] = "default",
     one_way: Annotated[
         bool, typer.Option("--one-way", help="Optical flow from the nearest label alone.")
     ] = False,
@@ -51,6 +57,7 @@ def propagate(
         source,
         labels,
         method,
+        weights=weights,
         one_way=one_way,
         first_frame=first_frame,
         extend=extend,

@@ -20,6 +20,7 @@ from vidpose.data.clips import (
     detected_samples,
     ground_truth_samples,
     prepare_clips,
+    spread_indices,
     worker_init,
 )
 from vidpose.data.readers import read_dataset, read_image
@@ -52,6 +53,32 @@ def test_neighbours_are_clamped_and_in_order(length: int, draw: st.DataObject, r
     assert indices == sorted(indices) and indices[reach] == key
     assert set(indices) <= set(range(length))
     assert indices == [int(np.clip(k, 0, length - 1)) for k in range(key - reach, key + reach + 1)]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(3, 60), st.data(), st.integers(2, 15))
+def test_the_key_frame_lies_between_frames_an_interval_apart(
+    length: int, draw: st.DataObject, interval: int
+) -> None:
+    key = draw.draw(st.integers(0, length - 1))
+    left, middle, right = spread_indices(key, interval, length, 0, draw.draw(st.integers(0, 999)), 0)
+    assert middle == key and 0 <= left <= key <= right < length
+    assert right - left <= interval and (left < key or key == 0) and (right > key or key == length - 1)
+    if interval <= key < length - interval:
+        assert right - left == interval
+
+
+def test_clips_from_label_to_label_tell_their_times(data) -> None:
+    dataset = ClipDataset(data, ground_truth_samples(data), num_frames=3, interval=3, **SIZES)
+    drawn = {tuple(dataset[epoch, 4]["times"].tolist()) for epoch in range(12)}
+    assert drawn == {(-1.0, 0.0, 2.0), (-2.0, 0.0, 1.0)}
+    item = dataset[0, 4]
+    sample = dataset.samples[4]
+    frames = [sample.frame + int(t) for t in item["times"]]
+    labelled = [data.videos[sample.video].frames[k].is_labeled for k in frames]
+    assert [bool(w.any()) for w in item["weights"]] == labelled
+    with pytest.raises(InputError, match="clips of 3 frames"):
+        ClipDataset(data, ground_truth_samples(data), num_frames=5, interval=3, **SIZES)
 
 
 def test_samples_are_people_of_labelled_frames(data) -> None:

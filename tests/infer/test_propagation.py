@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from vidpose.data.dataset import Frame, Person, Video
 from vidpose.errors import InputError
@@ -18,7 +19,10 @@ from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.methods import blend, carry, copy, interpolate, spline
 from vidpose.infer.propagation.motion import PairFlows
-from vidpose.infer.propagation.people import Track, frame_numbers, spans
+from vidpose.infer.propagation.network import by_network
+from vidpose.infer.propagation.people import Track, frame_numbers, load_labels, spans
+from vidpose.models.factory import create_model
+from vidpose.models.video_model import PoseOutput
 from vidpose.skeletons import COCO17, POSETRACK18
 
 STEP = np.array([3.0, -2.0])  # pixels by which everything moves from frame to frame
@@ -263,6 +267,47 @@ def test_a_killed_job_continues(
     assert len(list(work.glob("*.npz"))) == 3
     for a, b in zip(whole.frames, again.frames, strict=True):
         np.testing.assert_array_equal(a.people[0].keypoints, b.people[0].keypoints)
+
+
+@pytest.mark.parametrize(
+    ("name", "backbone", "frames"), [("stdpose", "vit_32x1x2", 3), ("posewarper", "hrnet_w16_small", 5)]
+)
+def test_a_network_gets_the_labels_where_they_belong(
+    film: Path, labels: Path, name: str, backbone: str, frames: int
+) -> None:
+    """What an untrained network is given is looked at, and what it might answer lands in the right place."""
+    model = create_model(name, backbone=backbone, input_size=(64, 64), num_frames=frames).eval()
+    given: list[dict[str, torch.Tensor]] = []
+    peak = torch.zeros(15, 16, 16)
+    peak[:, 8, 4] = 1
+
+    def answer(clips: torch.Tensor, **extra: torch.Tensor) -> PoseOutput:
+        given.append(extra)
+        return PoseOutput(peak.expand(len(clips), -1, -1, -1))
+
+    model.forward = answer
+    numbered = NumberedFrames(film)
+    found = load_labels(labels, numbered.count, numbered.names)
+    columns = arrange(found.tracks, numbered.count)
+    points, peaks = by_network(columns, found.tracks, numbered, model, found.data.skeleton)
+    labelled = [2, 9]
+    assert np.isnan(points[labelled]).all() and not np.isnan(points[5, :3]).any()
+    x1, y1, x2, y2 = found.tracks[0].box_at(5)
+    side = 1.25 * max(x2 - x1, y2 - y1)
+    np.testing.assert_allclose(points[5, 0], [(x1 + x2) / 2 - side / 4, (y1 + y2) / 2], atol=side / 16)
+    assert peaks[5, 0] == pytest.approx(1, abs=0.05) and not peaks[labelled].any()
+    first = given[0]
+    assert first["given_mask"][:, frames // 2].sum() == 0
+    assert first["given_mask"].sum(dim=1).min() == (2 if name == "stdpose" else 1)
+    heights = first["given_heatmaps"].amax(dim=(-1, -2))[:, [0, -1]]
+    assert heights.max() > 0.8 and first["given_heatmaps"].shape[1:] == (frames, 15, 16, 16)
+    if name == "stdpose":
+        assert first["times"][0].tolist() == [2, 0, 2]  # before the first label it is on both sides
+
+
+def test_a_network_without_weights_is_told(film: Path, labels: Path) -> None:
+    with pytest.raises(InputError, match="no default weights"):
+        propagate(film, labels, "stdpose")
 
 
 def test_two_people_with_one_id_are_told(film: Path, tmp_path: Path) -> None:

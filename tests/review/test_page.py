@@ -185,7 +185,7 @@ def test_a_killed_server_is_told_and_has_kept_what_was_saved(served: Served, bro
     again = Served(served.folder)
     try:
         assert wrist(open_page(browser, again.url), 3) == pytest.approx(at + [15, 5], abs=1)
-        again.process.send_signal(signal.SIGINT)
+        again.process.send_signal(signal.SIGTERM)
         assert again.process.wait(20) == 0
     finally:
         again.kill()

@@ -56,6 +56,37 @@ def test_training_learns(learnt) -> None:
         assert told in str(learnt)
 
 
+PROPAGATION = [
+    "model.backbone=vit_32x1x2", "model.input_size=[64, 48]", "model.width=32", "model.head_width=16",
+    "data.cache=ram", "data.interval=3", "train.init_from=null", "train.train_backbone=true",
+    "train.num_workers=0", "train.tensorboard=false", "train.precision=fp32", "train.accelerator=cpu",
+    "train.warmup_steps=0",
+]  # fmt: skip
+
+
+def test_a_model_of_propagation_learns_from_label_to_label(root: Path, tmp_path: Path) -> None:
+    options = [*PROPAGATION, f"data.root={root}", "data.val_split=train", "data.augment=none"]
+    options += ["train.given_labels=1", "train.epochs=40", "train.val_every_epochs=40", "train.lr=3e-3"]
+    options += ["train.batch_size=10", f"output={tmp_path / 'run'}"]
+    result = train("stdpose_small", options, quiet=True)
+    losses = [float(row["heatmap"]) for row in rows(Path(result.output) / "log.csv")]
+    assert losses[-1] < losses[0] / 2
+    model = load_model(result.best_weights)
+    clips, times = torch.rand(1, 3, 3, 64, 48), torch.tensor([[-1.0, 0.0, 2.0]])
+    labels = torch.zeros(1, 3, 15, 16, 12)
+    labels[..., 8, 6] = 1
+    with torch.inference_mode():
+        without = model(clips, times=times).heatmaps
+        given = model(clips, times=times, given_heatmaps=labels).heatmaps
+    assert (given - without).abs().max() > 1e-3 * without.max()
+
+
+def test_an_interval_is_for_models_that_take_labels(root: Path, tmp_path: Path) -> None:
+    options = [*SMALL, f"data.root={root}", f"output={tmp_path}", "data.interval=3", "train.init_from=null"]
+    with pytest.raises(InputError, match="tdmi takes none"):
+        train("tdmi_small", options, quiet=True)
+
+
 def test_exported_weights_score_the_same_by_themselves(learnt, root: Path, tmp_path: Path) -> None:
     card = describe_checkpoint(learnt.best_weights)["card"]
     assert (

@@ -18,6 +18,7 @@ from vidpose.data.augment import clip_generator, draw_augmentation, draw_photome
 from vidpose.data.boxes import read_boxes
 from vidpose.data.dataset import Person, PoseDataset
 from vidpose.data.frames import FrameStore, scaled_affine
+from vidpose.errors import InputError
 from vidpose.geometry import (
     apply_affine,
     crop_affine,
@@ -39,6 +40,16 @@ class Sample:
     track_id: int
     person: Person | None
     """The annotation; ``None`` for a detected box."""
+
+
+def spread_indices(key: int, interval: int, length: int, epoch: int, index: int, seed: int) -> list[int]:
+    """Positions of three frames: two ``interval`` apart, and the key frame, anywhere between them.
+
+    Near the ends of a video they are as far apart as it allows. The draw depends on the last three arguments.
+    """
+    rng = np.random.default_rng((seed, epoch, index, interval))
+    before = int(rng.integers(1, interval))
+    return [max(key - before, 0), key, min(key + interval - before, length - 1)]
 
 
 def clip_indices(key: int, num_frames: int, length: int) -> list[int]:
@@ -133,7 +144,12 @@ class ClipDataset(Dataset):
         augment: ``uniform``, ``gaussian`` or ``none``.
         augment_strength: part of the full rotation, scale and half-body augmentation, 0 to 1.
         photometric: strength of the change of pixels, 0 to 1.
+        interval: frames from the first to the last frame of a clip of three, the key frame anywhere between;
+            ``None``: neighbouring frames.
         cache, frame_size, pack: as of :class:`vidpose.data.frames.FrameStore`.
+
+    Raises:
+        InputError: an interval for clips of another length.
     """
 
     def __init__(
@@ -149,6 +165,7 @@ class ClipDataset(Dataset):
         augment_strength: float = 1.0,
         photometric: float = 0.0,
         seed: int = 0,
+        interval: int | None = None,
         cache: str = "none",
         frame_size: int | None = None,
         pack: str | os.PathLike[str] | None = None,
@@ -164,9 +181,14 @@ class ClipDataset(Dataset):
         self.augment_strength = augment_strength
         self.photometric = photometric
         self.seed = seed
+        if interval is not None and num_frames != 3:
+            raise InputError(f"an interval is for clips of 3 frames, not of {num_frames}")
+        self.interval = interval
         self._people = _People(data, self.samples)
         self._lengths = np.array([len(video.frames) for video in data.videos], dtype=np.int64)
         needed = ((s.video, i) for s in self.samples for i in self.frame_indices(s))
+        if interval is not None:  # any frame may be drawn
+            needed = ((v, i) for v, video in enumerate(data.videos) for i in range(len(video.frames)))
         self.frames = FrameStore(data, cache, needed, frame_size=frame_size, pack=pack, quiet=quiet)
         self._wide: np.ndarray | None = None
 
@@ -188,7 +210,8 @@ class ClipDataset(Dataset):
         Returns:
             ``clip`` uint8 [T, H, W, 3] RGB in order of time; ``points`` float32 [T, J, 2] in heatmap pixels
             and ``weights`` float32 [T, J], 0 where a joint is unlabelled or outside the crop or the person is
-            not labelled in that frame; ``index``, ``affine`` [2, 3] image to crop.
+            not labelled in that frame; ``times`` float32 [T] of the frames, the key frame's 0; ``index``,
+            ``affine`` [2, 3] image to crop.
         """
         return self._item(key, np.empty((self.num_frames, *self.input_size, 3), dtype=np.uint8))
 
@@ -210,7 +233,10 @@ class ClipDataset(Dataset):
         epoch, index = key if isinstance(key, tuple) else (0, key)
         people, skeleton = self._people, self.data.skeleton
         video, row = int(people.sample_videos[index]), int(people.sample_rows[index])
-        indices = clip_indices(int(people.sample_frames[index]), self.num_frames, int(self._lengths[video]))
+        frame, length = int(people.sample_frames[index]), int(self._lengths[video])
+        indices = clip_indices(frame, self.num_frames, length)
+        if self.interval is not None:
+            indices = spread_indices(frame, self.interval, length, epoch, index, self.seed)
         rng = clip_generator(self.seed, epoch, index)
         drawn = draw_augmentation(
             rng,
@@ -234,12 +260,16 @@ class ClipDataset(Dataset):
             clip[...] = draw_photometric(rng, clip, self.photometric)
         keypoints = np.zeros((len(indices), skeleton.num_joints, 3))
         if row >= 0:
-            for t, frame in enumerate(indices):
-                found = people.find(int(self.frames.starts[video]) + frame, int(people.sample_tracks[index]))
+            for t, number in enumerate(indices):
+                found = people.find(int(self.frames.starts[video]) + number, int(people.sample_tracks[index]))
                 if found is not None:
                     keypoints[t] = found
         points, weights = self._targets(keypoints, affine, drawn.flip)
-        return {"clip": clip, "points": points, "weights": weights, "index": index, "affine": affine}
+        times = np.array(indices, dtype=np.float32) - frame
+        return {
+            "clip": clip, "points": points, "weights": weights, "times": times, "index": index,
+            "affine": affine,
+        }  # fmt: skip
 
     def _crop(self, video: int, indices: list[int], affine: np.ndarray, clip: np.ndarray) -> None:
         """Fills [T, H, W, 3]: the same affine for all frames; a repeated frame is warped once."""
@@ -308,7 +338,7 @@ def _batch_memory(shape: tuple[int, ...]) -> Tensor:
 
 def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
     """A batch: ``clips`` uint8 [B, T, 3, H, W] (a view; in memory [B, T, H, W, 3]), ``points``
-    [B, T, J, 2], ``weights`` [B, T, J], ``index`` [B], ``affine`` float64 [B, 2, 3]."""
+    [B, T, J, 2], ``weights`` [B, T, J], ``times`` [B, T], ``index`` [B], ``affine`` float64 [B, 2, 3]."""
     if isinstance(items, ClipItems):
         clips = items.clips
     else:
@@ -317,6 +347,7 @@ def collate_clips(items: Sequence[dict[str, Any]]) -> dict[str, Tensor]:
         "clips": clips.permute(0, 1, 4, 2, 3),  # [B, T, H, W, 3] -> [B, T, 3, H, W]
         "points": torch.from_numpy(np.stack([item["points"] for item in items])),
         "weights": torch.from_numpy(np.stack([item["weights"] for item in items])),
+        "times": torch.from_numpy(np.stack([item["times"] for item in items])),
         "index": torch.tensor([item["index"] for item in items]),
         "affine": torch.from_numpy(np.stack([item["affine"] for item in items])),
     }

@@ -63,6 +63,7 @@ class STDPose(PoseModel):
     """
 
     name = "stdpose"
+    takes_labels = True
 
     def __init__(
         self,

@@ -49,6 +49,9 @@ class PoseModel(nn.Module):
     needs_sequence_targets: ClassVar[bool] = False
     """Whether :meth:`losses` takes the labels of the whole clip, too: ``sequence_heatmaps`` [B, T, J, h, w]
     and ``sequence_weights`` [B, T, J]."""
+    takes_labels: ClassVar[bool] = False
+    """Whether :meth:`forward` takes labels of other frames (``given_heatmaps``, ``given_mask``) and
+    the ``times`` of its frames: pose propagation."""
     detection_head: ClassVar[str] = ""
     """Prefix of the parameters, in ``head``, of a detection head that is built like a single-frame model's:
     it is trained, and starts from the head of the checkpoint that fills the backbone."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
+import signal
 import webbrowser
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -161,15 +163,19 @@ def picture(session: ReviewSession, number: int) -> bytes:
 
 
 async def serve(session: ReviewSession, *, port: int = 0, tell: Callable[[str], None] = print) -> None:
-    """Serves until it is cancelled; ``tell`` gets the page's URL once it answers."""
+    """Serves until SIGINT (Ctrl-C) or SIGTERM; ``tell`` gets the page's URL once it answers."""
     token = secrets.token_urlsafe(16)
-    runner = web.AppRunner(make_app(session, token), access_log=None)
+    runner = web.AppRunner(make_app(session, token), access_log=None, shutdown_timeout=2)
+    ended = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with contextlib.suppress(NotImplementedError):  # on Windows Ctrl-C raises KeyboardInterrupt
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", port)
         await site.start()
         tell(f"http://127.0.0.1:{runner.addresses[0][1]}/{token}/")
-        await asyncio.Event().wait()
+        await ended.wait()
     finally:
         await runner.cleanup()
 
@@ -201,8 +207,8 @@ def review(
             webbrowser.open(url)
 
     try:
-        asyncio.run(serve(session, port=port, tell=tell))
-    except KeyboardInterrupt:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(serve(session, port=port, tell=tell))
         print(f"ended; {session.revision} edits are kept in {session.journal.path}")
     except OSError as error:
         raise InputError(f"port {port}: cannot be used: {error.strerror or error}") from error

@@ -47,7 +47,12 @@ class TrainedModule(lightning.LightningModule):
 
 
 class PoseModule(TrainedModule):
-    """One training step of a pose model that ``create_model`` built."""
+    """One training step of a pose model that ``create_model`` built.
+
+    ``propagates``: clips reach from label to label, see ``data.interval`` of recipes.
+    """
+
+    propagates = False
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         model: PoseModel = self.model
@@ -60,7 +65,29 @@ class PoseModule(TrainedModule):
             # [B, T, J, h, w] and [B, T, J]: labels of every frame of the clip, where they exist.
             extra["sequence_heatmaps"] = gaussian_heatmaps(points, weights, model.heatmap_size, model.sigma)
             extra["sequence_weights"] = weights
-        return self.total(model.losses(model(clips), targets, weights[:, key], **extra))
+        given: dict[str, Any] = {}
+        if self.propagates:
+            chance = torch.rand(len(clips), 1, device=clips.device) < self.options.given_labels
+            given = given_labels(model, points, weights, batch["times"], chance)
+        return self.total(model.losses(model(clips, **given), targets, weights[:, key], **extra))
+
+
+def given_labels(
+    model: PoseModel, points: Tensor, weights: Tensor, times: Tensor, chance: Tensor | None = None
+) -> dict[str, Any]:
+    """What a model that propagates takes beside the clips: labels of all frames but the key frame.
+
+    Args:
+        points: [B, T, J, 2] heatmap pixels. weights: [B, T, J], 0 where a joint is not labelled.
+        times: [B, T] frames from the key frame.
+        chance: [B, 1] bool, of which clips; ``None``: of all. Frames without a labelled joint give nothing.
+    """
+    mask = (weights > 0).any(dim=-1)
+    mask[:, mask.shape[1] // 2] = False
+    if chance is not None:
+        mask = mask & chance
+    heatmaps = gaussian_heatmaps(points, weights, model.heatmap_size, model.sigma)
+    return {"given_heatmaps": heatmaps, "given_mask": mask, "times": times}
 
 
 def configure_optimizers(

@@ -31,13 +31,28 @@ from vidpose.geometry import (
 from vidpose.io.files import write_json
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK18, Skeleton, convert_keypoints
+from vidpose.train.module import given_labels
 
 
-def predict_heatmaps(model: PoseModel, clips: Tensor, skeleton: Skeleton, *, flip: bool = False) -> Tensor:
-    """Heatmaps [B, J, h, w] of normalised clips [B, T, 3, H, W]; ``flip``: the mean with the mirrored."""
-    heatmaps = model(clips).heatmaps.float()
+def predict_heatmaps(
+    model: PoseModel,
+    clips: Tensor,
+    skeleton: Skeleton,
+    *,
+    flip: bool = False,
+    given: dict[str, Any] | None = None,
+) -> Tensor:
+    """Heatmaps [B, J, h, w] of normalised clips [B, T, 3, H, W]; ``flip``: the mean with the mirrored.
+
+    ``given``: labels of other frames, for a model that takes them.
+    """
+    given = given or {}
+    heatmaps = model(clips, **given).heatmaps.float()
     if flip:
-        mirrored = model(clips.flip(-1)).heatmaps.float()
+        if "given_heatmaps" in given:
+            labels = given["given_heatmaps"]
+            given = {**given, "given_heatmaps": flip_heatmaps(labels.flatten(0, 1), skeleton).view_as(labels)}
+        mirrored = model(clips.flip(-1), **given).heatmaps.float()
         heatmaps = (heatmaps + flip_heatmaps(mirrored, skeleton)) / 2
     if heatmaps.dim() == 5:  # [B, T, J, h, w] of a propagation model
         heatmaps = heatmaps[:, heatmaps.shape[1] // 2]
@@ -99,8 +114,15 @@ def predict_samples(
                     batch["clips"].to(device, non_blocking=True), channels_last=channels_last
                 )
                 mixed = torch.autocast(device.type, dtype=autocast) if autocast is not None else nullcontext()
+                given = None
+                if dataset.interval is not None:
+                    points, weights, times = (batch[k].to(device) for k in ("points", "weights", "times"))
+                    shape = (*weights.shape[:2], joints.num_joints)
+                    own, known = points.new_zeros(*shape, 2), weights.new_zeros(*shape)
+                    own[:, :, order], known[:, :, order] = points, weights
+                    given = given_labels(model, own, known, times)
                 with mixed:
-                    heatmaps = predict_heatmaps(model, clips, joints, flip=flip)
+                    heatmaps = predict_heatmaps(model, clips, joints, flip=flip, given=given)
                 points, peaks = decode_heatmaps(heatmaps[:, order], decoder, model.sigma)
                 count = len(points)
                 crop = heatmap_to_input(points.cpu().numpy(), dataset.input_size, dataset.heatmap_size)

@@ -68,6 +68,9 @@ class DataSection(_Section):
     """Folder of the packed frames; unset: ``pack`` in the data set's folder."""
     frame_size: int | None = Field(default=None, ge=16)
     """Frames are reduced to this longer side before crops are cut: quicker, with fewer details."""
+    interval: int | None = Field(default=None, ge=2)
+    """Frames between two labels, for a model that propagates: the first and the last frame of a clip of three
+    are so far apart, its key frame anywhere between them. Unset: neighbouring frames."""
     oks_nms: float | None = Field(default=None, gt=0, le=1)
     """Of two predicted poses of a frame that are more alike (OKS), the weaker is left out of the scores."""
     augment: Literal["uniform", "gaussian", "none"] = "uniform"
@@ -105,6 +108,9 @@ class TrainSection(_Section):
     channels_last: bool = False
     deterministic: bool = False
     """Deterministic kernels, for exact repetition on a GPU too; slower."""
+    given_labels: float = Field(default=0.0, ge=0, le=1)
+    """With ``data.interval``: how often the labels of the first and the last frame are given in training.
+    Validation always gives them."""
     train_backbone: bool = False
     init_from: str | None = None
     """Weights to start from (file or hub id): a single-frame model's backbone, and its head where it fits."""

@@ -243,6 +243,8 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
     data = read_dataset(recipe.data.root, recipe.data.train_split, recipe.data.layout)
     model = build_model(recipe, quiet, data.skeleton)
     data = _in_joints_of(model, data)
+    if recipe.data.interval is not None and not model.takes_labels:
+        raise InputError(f"recipe: data.interval is for models that take labels, {model.name} takes none")
     samples = ground_truth_samples(data)
     if not samples:
         raise InputError(f"{data.root}: split {data.split!r} has no person with a labelled joint to train on")
@@ -257,6 +259,7 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         augment_strength=recipe.data.augment_strength,
         photometric=recipe.data.photometric,
         seed=recipe.train.seed,
+        interval=recipe.data.interval,
         cache=recipe.data.cache,
         frame_size=recipe.data.frame_size,
         pack=recipe.data.pack,
@@ -270,7 +273,9 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
     def make_module(per_epoch: int, total: int) -> lightning.LightningModule:
         if recipe.train.channels_last:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return PoseModule(model, recipe.train, steps_per_epoch=per_epoch, total_steps=total)
+        module = PoseModule(model, recipe.train, steps_per_epoch=per_epoch, total_steps=total)
+        module.propagates = recipe.data.interval is not None
+        return module
 
     return _Parts(dataset, collate_clips, make_module, score)
 

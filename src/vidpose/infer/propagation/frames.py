@@ -15,7 +15,7 @@ from vidpose.io.seek import VideoFile
 from vidpose.io.sources import find_source, image_file_name
 from vidpose.io.video import read_image
 
-_CHUNK = 32
+_CHUNK, _COLOURS = 32, 24
 
 
 class NumberedFrames:
@@ -47,6 +47,7 @@ class NumberedFrames:
             self.count = self._video.count
         else:
             raise InputError(f"{found.label}: cannot be read twice; record it to a file first")
+        self._colours: OrderedDict[int, np.ndarray] = OrderedDict()
         self._greys: OrderedDict[int, np.ndarray] = OrderedDict()
         self._keep = 3 * _CHUNK
         height, width = self.image(0).shape[:2]
@@ -58,10 +59,20 @@ class NumberedFrames:
         return min(self.grey_side / max(self.size), 1.0)
 
     def image(self, number: int) -> np.ndarray:
-        """[H, W, 3] uint8 RGB."""
-        if self._video is not None:
-            return self._video.read(number)
-        return read_image(self._images[number])
+        """[H, W, 3] uint8 RGB; the few that were read last are kept. Read only."""
+        if number not in self._colours:
+            video = self._video
+            image = video.read(number) if video is not None else read_image(self._images[number])
+            self._colours[number] = image
+            if len(self._colours) > _COLOURS:
+                self._colours.popitem(last=False)
+        return self._colours[number]
+
+    def read_ahead(self, first: int, last: int) -> None:
+        """Reads some frames in order, where so few are asked for that all are kept: videos go back slowly."""
+        if last - first < _COLOURS:
+            for number in range(first, last + 1):
+                self.image(number)
 
     def path(self, number: int) -> Path:
         """The image file of a frame, or the video file that holds it."""

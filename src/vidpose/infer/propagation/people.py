@@ -36,6 +36,19 @@ class Track:
         """[n, J, 3] x, y in pixels, and 1 where labelled."""
         return np.stack([person.keypoints for person in self.people])
 
+    def around(self, number: int) -> tuple[Person, Person, float]:
+        """The labels before and after a frame, and where it lies between them, 0 to 1."""
+        after = int(np.searchsorted(self.frames, number))
+        left, right = max(after - 1, 0), min(after, len(self.frames) - 1)
+        length = int(self.frames[right] - self.frames[left])
+        share = (number - int(self.frames[left])) / length if length else 0.0
+        return self.people[left], self.people[right], share
+
+    def box_at(self, number: int) -> np.ndarray:
+        """[4] the person's box in a frame: between those of the labels before and after it."""
+        a, b, share = self.around(number)
+        return (1 - share) * a.box_xyxy + share * b.box_xyxy
+
 
 @dataclass
 class VideoLabels:

@@ -16,7 +16,9 @@ from vidpose import progress
 from vidpose.data.convert import FORMATS, write_labels
 from vidpose.data.dataset import Frame, Person, PoseDataset
 from vidpose.data.layouts.fields import NATIVE
+from vidpose.device import resolve_device
 from vidpose.errors import InputError
+from vidpose.infer.weights import load_pose_model
 from vidpose.io.files import check_writable
 from vidpose.skeletons import Skeleton
 
@@ -25,10 +27,11 @@ from .columns import Columns, arrange
 from .frames import NumberedFrames
 from .fuse import Guesses, fuse, load_fusion
 from .motion import FLOWS, PairFlows
+from .network import NETWORKS, by_network
 from .people import PROVENANCE, Track, VideoLabels, load_labels
 from .store import Arrays, BlockStore, job_key
 
-METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS)
+METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS, *NETWORKS)
 
 
 @dataclass
@@ -111,6 +114,7 @@ def propagate(
     labels: str | os.PathLike[str],
     method: str = "auto",
     *,
+    weights: str | os.PathLike[str] = "default",
     one_way: bool = False,
     first_frame: int | None = None,
     extend: int | None = None,
@@ -124,7 +128,8 @@ def propagate(
         labels: a file of labels of some of its frames, in any format that ``vidpose data convert`` reads.
         method: ``auto``: labels carried by optical flow from both sides, straight and smooth curves, fused by
             learned confidence; or one of ``METHODS`` alone: ``copy`` the nearest label, ``interpolate``,
-            ``spline``, or optical flow from both labels, blended by distance.
+            ``spline``, optical flow from both labels, blended by distance, or a network that takes labels.
+        weights: of ``stdpose`` and ``posewarper``: a file or a hub id.
         one_way: flow from the nearest label alone.
         first_frame: number that the labels give to the first frame; ``None``: found by looking.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
@@ -143,6 +148,13 @@ def propagate(
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
         columns = arrange(found.tracks, frames.count)
+        if method in NETWORKS:
+            model = load_pose_model(method, weights)[0].to(resolve_device("auto"))
+            title = f"propagate {frames.name}"
+            points, confidence = by_network(
+                columns, found.tracks, frames, model, found.data.skeleton, title=title, quiet=quiet
+            )
+            return assemble(found, columns, points, confidence, frames, method)
         settings = method, first_frame, extend, frames.count, frames.grey_side
         files = [frames.path(0), frames.path(frames.count - 1), labels]
         store = BlockStore(Path(work) if work else None, job_key(files, settings))
@@ -292,11 +304,7 @@ def _person(
     track: Track, number: int, points: np.ndarray, confidence: np.ndarray, known: np.ndarray
 ) -> Person:
     """A propagated pose. Boxes lie between those of the labels around it, or around its joints."""
-    after = int(np.searchsorted(track.frames, number))
-    left, right = max(after - 1, 0), min(after, len(track.frames) - 1)
-    a, b = track.people[left], track.people[right]
-    length = int(track.frames[right] - track.frames[left])
-    share = (number - int(track.frames[left])) / length if length else 0.0
+    a, b, share = track.around(number)
     nearest = a if share <= 0.5 else b
     keypoints = np.zeros((len(points), 3))
     keypoints[known, :2], keypoints[known, 2] = points[known].astype(np.float64).round(3), 1
@@ -305,7 +313,7 @@ def _person(
         head = (1 - share) * a.head_box_xyxy + share * b.head_box_xyxy
     return Person(
         keypoints=keypoints,
-        box_xyxy=(1 - share) * a.box_xyxy + share * b.box_xyxy,
+        box_xyxy=track.box_at(number),
         head_box_xyxy=head,
         track_id=track.track_id,
         visible=known,

@@ -1,0 +1,143 @@
+"""Poses between labels by a network that takes the labels of two frames: STDPose, PoseWarper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from vidpose import progress
+from vidpose.errors import InputError
+from vidpose.geometry import (
+    apply_affine,
+    crop_affine,
+    decode_heatmaps,
+    gaussian_heatmaps,
+    heatmap_to_input,
+    input_to_heatmap,
+    invert_affine,
+    normalize_frames,
+    warp_image,
+)
+from vidpose.models.video_model import PoseModel
+from vidpose.skeletons import POSETRACK15, Skeleton, convert_keypoints
+
+from .columns import Columns
+from .frames import NumberedFrames
+from .people import Track
+
+NETWORKS = ("stdpose", "posewarper")
+
+
+@dataclass
+class _Ask:
+    """One person in one frame between two labels; T frames of the model."""
+
+    frame: int
+    person: int
+    affine: np.ndarray
+    numbers: list[int]
+    """[T] video frames of the clip."""
+    points: np.ndarray
+    """[T, J, 3] labels in heatmap pixels, 0 in the last column where there are none."""
+
+
+def by_network(
+    columns: Columns,
+    tracks: list[Track],
+    frames: NumberedFrames,
+    model: PoseModel,
+    joints: Skeleton,
+    *,
+    batch_size: int = 8,
+    title: str = "",
+    quiet: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """[F, K, 2] points, NaN where a joint is not open, and [F, K] heatmap peaks.
+
+    The first frame of a clip is the label before, its last the label after, all others are the frame itself;
+    a frame with a label on one side has it on both. PoseWarper takes the nearer label alone.
+
+    Args:
+        model: in eval mode on the CPU or another device. joints: of the labels.
+
+    Raises:
+        InputError: the model takes no labels.
+    """
+    if model.name not in NETWORKS:
+        raise InputError(f"{model.name} takes no labels; {' or '.join(NETWORKS)} is needed")
+    points = np.full(columns.points.shape, np.nan, dtype=np.float32)
+    peaks = np.zeros(columns.left.shape, dtype=np.float32)
+    own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
+    asked = sorted(_questions(columns, tracks, model, own, joints), key=lambda ask: ask.frame)
+    parts = [asked[k : k + batch_size] for k in range(0, len(asked), batch_size)]
+    for part in progress.track(parts, title, unit="batches", quiet=quiet):
+        for ask, (found, scores) in zip(part, _answer(part, frames, model), strict=True):
+            whole = convert_keypoints(np.column_stack([found, np.maximum(scores, 1e-6)]), own, joints)
+            count = joints.num_joints
+            here = ask.frame, slice(ask.person * count, (ask.person + 1) * count)
+            open_ = columns.open[here] & (whole[:, 2] > 0)
+            points[here][open_] = whole[open_, :2]
+            peaks[here][open_] = whole[open_, 2].clip(0, 1)
+    return points, peaks
+
+
+def _questions(
+    columns: Columns, tracks: list[Track], model: PoseModel, own: Skeleton, joints: Skeleton
+) -> Iterator[_Ask]:
+    count = joints.num_joints
+    middle = model.num_frames // 2
+    open_ = columns.open
+    for p, track in enumerate(tracks):
+        labels = dict(zip(track.frames.tolist(), track.people, strict=True))
+        mine = slice(p * count, (p + 1) * count)
+        for t in np.flatnonzero(open_[:, mine].any(axis=1)).tolist():
+            left, right = (int(side[t, mine].max()) for side in (columns.left, columns.right))
+            sides = [left if left >= 0 else right, right if right >= 0 else left]
+            affine = crop_affine(track.box_at(t), model.input_size)
+            numbers = [t] * model.num_frames
+            numbers[0], numbers[-1] = sides
+            points = np.zeros((model.num_frames, own.num_joints, 3))
+            nearest = min(sides, key=lambda side: abs(side - t))
+            for slot, side in ((0, sides[0]), (-1, sides[1])):
+                if model.name == "posewarper" and side != nearest:
+                    continue
+                keypoints = labels[side].keypoints
+                found = convert_keypoints(keypoints, joints, own)
+                crop = apply_affine(affine, found[:, :2])
+                points[slot, :, :2] = input_to_heatmap(crop, model.input_size, model.heatmap_size)
+                points[slot, :, 2] = found[:, 2] > 0
+            assert middle not in (0, model.num_frames - 1)
+            yield _Ask(t, p, affine, numbers, points)
+
+
+def _answer(
+    part: list[_Ask], frames: NumberedFrames, model: PoseModel
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Keypoints [J, 2] in image pixels and peaks [J] of each."""
+    device = next(model.parameters()).device
+    crops: list[np.ndarray] = []
+    for ask in part:
+        frames.read_ahead(min(ask.numbers), max(ask.numbers))
+        for slot, number in enumerate(ask.numbers):
+            if not slot or number != ask.numbers[slot - 1]:
+                crop = warp_image(frames.image(number), ask.affine, model.input_size)
+            crops.append(crop)
+    pictures = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(device)
+    clips = normalize_frames(pictures.unflatten(0, (len(part), -1)))
+    labels = torch.from_numpy(np.stack([ask.points for ask in part])).float().to(device)
+    given = gaussian_heatmaps(labels[..., :2], labels[..., 2], model.heatmap_size, model.sigma)
+    extra = {"given_heatmaps": given, "given_mask": (labels[..., 2] > 0).any(dim=-1)}
+    if model.takes_labels:
+        times = [[number - ask.frame for number in ask.numbers] for ask in part]
+        extra["times"] = torch.tensor(times, dtype=torch.float32, device=device)
+    with torch.inference_mode():
+        heatmaps = model(clips, **extra).heatmaps.float()
+        points, peaks = decode_heatmaps(heatmaps, "dark", model.sigma)
+    places = heatmap_to_input(points.cpu().numpy(), model.input_size, model.heatmap_size)
+    return [
+        (apply_affine(invert_affine(ask.affine), at), height)
+        for ask, at, height in zip(part, places, peaks.cpu().numpy(), strict=True)
+    ]

@@ -34,7 +34,7 @@ def propagate(
     ] = False,
     format: Annotated[
         Optional[str],  # noqa: UP045 - typer reads it at run time on Python 3.10
-        typer.Option("--format", help="Of the result; default: that of LABELS."),
+        typer.Option("--format", help="Of the result; default: that of LABELS, or by the suffix."),
     ] = None,
     first_frame: Annotated[
         Optional[int],  # noqa: UP045

@@ -244,6 +244,21 @@ def test_results_are_written_in_the_formats_of_convert(
     assert sum(len(frame.people) for _, frame in data.frames()) == 2 * COUNT
 
 
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [(".json", "posetrack18"), (".xml", "cvat"), (".csv", "csv")]
+)
+def test_the_results_format_follows_its_name(
+    film: Path, labels: Path, tmp_path: Path, suffix: str, expected: str
+) -> None:
+    from vidpose.data.layouts.recognise import read_labels
+
+    out = tmp_path / f"out{suffix}"
+    propagate(film, labels, "copy").save(out)
+    assert read_labels(out).format == expected
+    with pytest.raises(InputError, match=r"must end in \.json or"):
+        propagate(film, labels, "copy").save(tmp_path / "out.txt")
+
+
 def test_a_killed_job_continues(
     film: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,6 +55,11 @@ _NEED_SIZE = ("cvat", "labelstudio", "mot")
 Files = Iterator[tuple[str, Callable[[Path], None]]]
 
 
+def file_suffix(format: str) -> str:
+    """How a file of a format ends, as ``.json``."""
+    return _SUFFIXES.get(format, ".json")
+
+
 @dataclass
 class ConvertReport:
     """What :func:`convert` did."""
@@ -187,7 +192,7 @@ def _check_options(out: Path, to: str, images: str, joints: str | None) -> None:
         what = "has no joints" if to == "mot" else f"has the joints {NATIVE[to].name}"
         raise InputError(f"--joints {joints}: {to} {what}")
     if out.suffix:
-        suffix = _SUFFIXES.get(to, ".json")
+        suffix = file_suffix(to)
         if out.suffix.lower() != suffix:
             raise InputError(f"{out}: a file of {to} ends in {suffix}; without a suffix it is a folder")
         if images != "keep":

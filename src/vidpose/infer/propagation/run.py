@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vidpose import progress
-from vidpose.data.convert import FORMATS, write_labels
+from vidpose.data.convert import FORMATS, file_suffix, write_labels
 from vidpose.data.dataset import Frame, Person, PoseDataset
 from vidpose.data.layouts.fields import NATIVE
 from vidpose.device import resolve_device
@@ -59,15 +59,18 @@ class PropagatedLabels:
         return self.data.videos[0].frames
 
     def save(self, path: str | os.PathLike[str], format: str | None = None) -> None:
-        """Writes one file of labels, whole or not at all; ``format``: that of the labels that were given.
+        """Writes one file of labels, whole or not at all.
+
+        ``format``: one of :data:`vidpose.data.convert.FORMATS`; ``None``: that of the labels that were given,
+        or what the suffix says (``.xml``: CVAT, ``.csv``: our table, ``.h5``: SLEAP).
 
         Raises:
             InputError: a format that cannot be written, a suffix that is not its, or a place that cannot be
                 written to.
         """
         target = Path(path)
-        name = format or (self.format if self.format in FORMATS else "posetrack18")
-        check_output(target, [], name)
+        check_output(target, [], format)
+        name = format or file_format(target, self.format)
         joints = None
         if name not in NATIVE or name == "coco":
             joints = self.skeleton.name if name == "coco" and self.skeleton.name != "coco17" else None
@@ -93,6 +96,15 @@ class PropagatedLabels:
         }
 
 
+_BY_SUFFIX = {".json": "posetrack18", ".xml": "cvat", ".csv": "csv", ".h5": "sleap"}
+
+
+def file_format(path: Path, given: str) -> str:
+    """What to write into a file: the format of the labels that were given, where its name ends as theirs."""
+    fits = given in FORMATS and file_suffix(given) == path.suffix.lower()
+    return given if fits else _BY_SUFFIX[path.suffix.lower()]
+
+
 def check_output(path: Path, inputs: Sequence[str], format: str | None) -> None:
     """Refuses a result that cannot be written, or that would take the place of what it is made from.
 
@@ -101,6 +113,10 @@ def check_output(path: Path, inputs: Sequence[str], format: str | None) -> None:
     """
     if format is not None and format not in FORMATS:
         raise InputError(f"--format {format!r} is unknown; known: {', '.join(FORMATS)}")
+    suffix = path.suffix.lower()
+    if suffix not in ({file_suffix(format)} if format else _BY_SUFFIX):
+        expected = file_suffix(format) if format else " or ".join(_BY_SUFFIX)
+        raise InputError(f"{path}: the result is a file of labels, its name must end in {expected}")
     for given in inputs:
         if Path(given).exists() and path.exists() and os.path.samefile(given, path):
             raise InputError(f"{path}: is an input; name another file for the result")

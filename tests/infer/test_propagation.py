@@ -153,7 +153,7 @@ def test_labels_ride_on_the_picture_both_ways(film: Path, name: str) -> None:
     assert np.abs(backward[:10] - truth[:10]).max() < 0.7
     assert np.isnan(forward[:2]).all() and np.isnan(backward[10:]).all()
     assert missed.max() < 0.5
-    both = blend(columns, forward, backward, 0)
+    both = blend(columns, forward, backward)
     assert np.abs(both - truth).max() < 0.7
 
 

@@ -142,14 +142,15 @@ def describe(session: ReviewSession) -> dict[str, Any]:
 def poses_of(session: ReviewSession, start: int) -> dict[str, Any]:
     """Some hundred frames from ``start``, as lists over frames, people and joints."""
     here = slice(max(start, 0), max(start, 0) + _CHUNK)
-    return {
-        "start": here.start,
-        "revision": session.revision,
-        "points": session.points[here].round(1).astype(float).round(1).tolist(),
-        "confidence": session.confidence[here].astype(float).round(3).tolist(),
-        "state": session.state[here].tolist(),
-        "human": session.human[here].astype(int).tolist(),
-    }
+    with session.lock:
+        return {
+            "start": here.start,
+            "revision": session.revision,
+            "points": session.points[here].astype(float).round(1).tolist(),
+            "confidence": session.confidence[here].astype(float).round(3).tolist(),
+            "state": session.state[here].tolist(),
+            "human": session.human[here].astype(int).tolist(),
+        }
 
 
 def picture(session: ReviewSession, number: int) -> bytes:

@@ -16,10 +16,10 @@ from vidpose.data.dataset import Frame, Person
 from vidpose.errors import InputError
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
-from vidpose.infer.propagation.fuse import Guesses, fuse, load_fusion
+from vidpose.infer.propagation.fuse import fuse, load_fusion
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import PROVENANCE, load_labels, make_tracks, place_tracks
-from vidpose.infer.propagation.run import assemble, make_guesses, seen_labels
+from vidpose.infer.propagation.run import PropagatedLabels, assemble, make_guesses, seen_labels
 from vidpose.infer.propagation.store import Arrays, BlockStore
 
 from .journal import Journal
@@ -87,7 +87,9 @@ class ReviewSession:
         self.joints = self.labels.data.skeleton
         self.track_ids = [track.track_id for track in self.labels.tracks]
         self.journal = Journal(output.with_name(f"{output.name}.edits"))
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
+        """To be held while the arrays below are read together."""
+        self.result: PropagatedLabels | None = None
         self._flows = PairFlows(self.frames, "dis")
         self._carried: OrderedDict[bytes, tuple[np.ndarray, ...]] = OrderedDict()
         shape = self.frames.count, len(self.track_ids), self.joints.num_joints
@@ -119,7 +121,7 @@ class ReviewSession:
             InputError: an entry that means nothing here, or the journal cannot be written.
             Conflict: the labels have another revision by now.
         """
-        with self._lock:
+        with self.lock:
             self._check(revision)
             limits = self.frames.count, self.track_ids, self.joints.num_joints
             edits = [Edit.of(entry, *limits) for entry in entries]
@@ -131,7 +133,7 @@ class ReviewSession:
 
     def undo(self, revision: int) -> None:
         """Takes the last edit back that still holds."""
-        with self._lock:
+        with self.lock:
             self._check(revision)
             if not self._stack()[0]:
                 raise InputError("there is nothing to undo")
@@ -140,7 +142,7 @@ class ReviewSession:
 
     def redo(self, revision: int) -> None:
         """Makes the edit again that was taken back last, unless another was made since."""
-        with self._lock:
+        with self.lock:
             self._check(revision)
             if not self._stack()[1]:
                 raise InputError("there is nothing to redo")
@@ -176,20 +178,21 @@ class ReviewSession:
 
     def propagate(self) -> None:
         """Makes all poses between labels anew; what no edit has touched since the last time is kept."""
-        with self._lock:
-            self._solve()
-            self._arrays()
+        with self.lock:
+            self.result = self._solve()
+            self._arrays(self.result)
 
-    def _solve(self) -> None:
+    def _solve(self) -> PropagatedLabels:
         given, partial = self._edited()
         labels = self.labels
         whole = make_tracks(given, labels.labelled, labels.video.source)
         tracks = place_tracks(whole, partial, labels.labelled, self.frames.count, labels.reach)
         columns = arrange(tracks, self.frames.count)
         seen = seen_labels(columns, tracks)
-        points, confidence = fuse(columns, self._guesses(columns, seen), self.joints, load_fusion())
+        guesses = make_guesses(columns, self._flows, seen, _Kept(self._carried, columns))
+        points, confidence = fuse(columns, guesses, self.joints, load_fusion())
         labels = replace(labels, frames=given, tracks=tracks, partial=partial)
-        self.result = assemble(labels, columns, points, confidence, self.frames, "auto")
+        return assemble(labels, columns, points, confidence, self.frames, "auto")
 
     def _edited(self) -> tuple[dict[int, Frame], dict[int, dict[int, Person]]]:
         """The frames of the labels with the edits in them, and joints that were set in other frames."""
@@ -212,7 +215,8 @@ class ReviewSession:
 
     def _empty(self, edit: Edit) -> Person:
         """A person without joints, in the box that they have there by now, or in their nearest label's."""
-        shown = next((p for p in self._people(edit.frame) if p.track_id == edit.track), None)
+        people = self.result.frames[edit.frame].people if self.result is not None else []
+        shown = next((p for p in people if p.track_id == edit.track), None)
         if shown is None:
             track = next(track for track in self.labels.tracks if track.track_id == edit.track)
             shown = track.people[int(np.abs(track.frames - edit.frame).argmin())]
@@ -227,17 +231,9 @@ class ReviewSession:
             person_id=shown.person_id,
         )
 
-    def _people(self, number: int) -> list[Person]:
-        result = getattr(self, "result", None)
-        return result.frames[number].people if result is not None else []
-
-    def _guesses(self, columns: Columns, seen: np.ndarray) -> Guesses:
-        store = _Kept(self._carried, columns)
-        return make_guesses(columns, self._flows, seen, store)
-
-    def _arrays(self) -> None:
+    def _arrays(self, result: PropagatedLabels) -> None:
         self.state[:], self.human[:], self.confidence[:] = 0, False, 0
-        for number, frame in enumerate(self.result.frames):
+        for number, frame in enumerate(result.frames):
             for person in frame.people:
                 p = self.track_ids.index(person.track_id)
                 known = person.keypoints[:, 2] > 0
@@ -260,7 +256,7 @@ class ReviewSession:
 
         Empty: every joint was set by a person.
         """
-        with self._lock:
+        with self.lock:
             open_ = ((self.state == 1) | (self.state == 2)) & ~self.human
             worst = np.where(open_, self.confidence, np.inf).min(axis=(1, 2))
         before, after = np.append(np.inf, worst[:-1]), np.append(worst[1:], np.inf)
@@ -274,8 +270,9 @@ class ReviewSession:
         Raises:
             InputError: they cannot be written.
         """
-        with self._lock:
+        with self.lock:
             self.propagate()
+            assert self.result is not None
             self.result.save(self.output)
             return self.output
 

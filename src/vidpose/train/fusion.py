@@ -27,7 +27,7 @@ from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import GUESSES, Fusion, features
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import make_tracks, place_tracks, usual_interval
-from vidpose.infer.propagation.run import make_guesses
+from vidpose.infer.propagation.run import make_guesses, seen_labels
 from vidpose.io.files import atomic_path
 from vidpose.skeletons import Skeleton
 
@@ -67,7 +67,6 @@ def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, np.ndarray, np.nd
     shape = columns.known.shape
     truth = np.full((*shape, 2), np.nan, dtype=np.float32)
     unit = np.full(shape, np.nan, dtype=np.float32)
-    seen = np.zeros(shape, dtype=bool)
     joints = shape[1] // len(tracks)
     whole = {t.track_id: t for t in make_tracks(frames, np.arange(count), video.source)}
     for p, track in enumerate(tracks):
@@ -78,9 +77,7 @@ def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, np.ndarray, np.nd
             if person.head_box_xyxy is not None:
                 x1, y1, x2, y2 = person.head_box_xyxy
                 unit[number, mine] = HEAD_SHARE * np.hypot(x2 - x1, y2 - y1)
-        for number, person in zip(track.frames, track.people, strict=True):
-            seen[number, mine] = person.visible
-    return columns, truth, unit, seen
+    return columns, truth, unit, seen_labels(columns, tracks)
 
 
 def examples(video: Video, joints: Skeleton, interval: int, rng: np.random.Generator) -> Examples | None:

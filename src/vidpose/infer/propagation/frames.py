@@ -60,13 +60,14 @@ class NumberedFrames:
 
     def image(self, number: int) -> np.ndarray:
         """[H, W, 3] uint8 RGB; the few that were read last are kept. Read only."""
-        if number not in self._colours:
+        image = self._colours.get(number)
+        if image is None:
             video = self._video
             image = video.read(number) if video is not None else read_image(self._images[number])
             self._colours[number] = image
             if len(self._colours) > _COLOURS:
                 self._colours.popitem(last=False)
-        return self._colours[number]
+        return image
 
     def read_ahead(self, first: int, last: int) -> None:
         """Reads some frames in order, where so few are asked for that all are kept: videos go back slowly."""

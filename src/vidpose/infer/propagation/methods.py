@@ -69,8 +69,8 @@ def carry(
     return points, missed
 
 
-def blend(columns: Columns, forward: np.ndarray, backward: np.ndarray, start: int) -> np.ndarray:
-    """[n, K, 2] of points carried both ways, each the more the nearer its label; one where one is missing."""
-    share = columns.shares()[start : start + len(forward), :, None]
+def blend(columns: Columns, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
+    """[n, K, 2] of the first n frames' points, carried both ways: each counts the more the nearer its label."""
+    share = columns.shares()[: len(forward), :, None]
     both = (1 - share) * forward + share * backward
     return np.where(np.isnan(both), np.where(np.isnan(forward), backward, forward), both)

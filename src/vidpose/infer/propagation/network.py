@@ -72,15 +72,16 @@ def by_network(
     peaks = np.zeros(columns.left.shape, dtype=np.float32)
     own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
     asked = sorted(_questions(columns, tracks, model, own, joints), key=lambda ask: ask.frame)
+    open_ = columns.open
     parts = [asked[k : k + batch_size] for k in range(0, len(asked), batch_size)]
     for part in progress.track(parts, title, unit="batches", quiet=quiet):
         for ask, (found, scores) in zip(part, _answer(part, frames, model), strict=True):
             whole = convert_keypoints(np.column_stack([found, np.maximum(scores, 1e-6)]), own, joints)
             count = joints.num_joints
             here = ask.frame, slice(ask.person * count, (ask.person + 1) * count)
-            open_ = columns.open[here] & (whole[:, 2] > 0)
-            points[here][open_] = whole[open_, :2]
-            peaks[here][open_] = whole[open_, 2].clip(0, 1)
+            mine = open_[here] & (whole[:, 2] > 0)
+            points[here][mine] = whole[mine, :2]
+            peaks[here][mine] = whole[mine, 2].clip(0, 1)
     return points, peaks
 
 
@@ -88,7 +89,6 @@ def _questions(
     columns: Columns, tracks: list[Track], model: PoseModel, own: Skeleton, joints: Skeleton
 ) -> Iterator[_Ask]:
     count = joints.num_joints
-    middle = model.num_frames // 2
     open_ = columns.open
     for p, track in enumerate(tracks):
         labels = dict(zip(track.frames.tolist(), track.people, strict=True))
@@ -109,7 +109,6 @@ def _questions(
                 crop = apply_affine(affine, found[:, :2])
                 points[slot, :, :2] = input_to_heatmap(crop, model.input_size, model.heatmap_size)
                 points[slot, :, 2] = found[:, 2] > 0
-            assert middle not in (0, model.num_frames - 1)
             yield _Ask(t, p, affine, numbers, points)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from vidpose import progress
 from vidpose.data.convert import FORMATS, file_suffix, write_labels
 from vidpose.data.dataset import Frame, Person, PoseDataset
-from vidpose.data.layouts.fields import NATIVE
 from vidpose.device import resolve_device
 from vidpose.errors import InputError
 from vidpose.infer.weights import load_pose_model
@@ -71,9 +70,7 @@ class PropagatedLabels:
         target = Path(path)
         check_output(target, [], format)
         name = format or file_format(target, self.format)
-        joints = None
-        if name not in NATIVE or name == "coco":
-            joints = self.skeleton.name if name == "coco" and self.skeleton.name != "coco17" else None
+        joints = self.skeleton.name if name == "coco" and self.skeleton.name != "coco17" else None
         with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.absolute().parent) as folder:
             made = Path(folder) / target.name
             write_labels([self.data], made, name, joints=joints)
@@ -205,7 +202,7 @@ def _solve(
         near, far = np.where(before, forward, backward), np.where(before, backward, forward)
         points = np.where(np.isnan(near), far, near)
     else:
-        points = methods.blend(columns, forward, backward, 0)
+        points = methods.blend(columns, forward, backward)
     return points, _plain_confidence(columns, points)
 
 

@@ -53,11 +53,11 @@ def render_crop(
         padding: 1.25 as the papers' crops are.
         least: visible joints in the middle frame; a scene with fewer is replaced by another.
     """
-    for _ in range(_TRIES - 1):
+    for _ in range(_TRIES):
         clip = _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift, padding)
         if clip.visible[frames // 2].sum() >= least:
-            return clip
-    return _draw(cast, rng, frames, size, fps, difficulty, people, scale, shift, padding)
+            break
+    return clip
 
 
 def _draw(

@@ -70,7 +70,7 @@ def carry(
 
 
 def blend(columns: Columns, forward: np.ndarray, backward: np.ndarray) -> np.ndarray:
-    """[n, K, 2] of the first n frames' points, carried both ways: each counts the more the nearer its label."""
+    """[n, K, 2] of the first n frames, carried both ways: each counts the more the nearer its label is."""
     share = columns.shares()[: len(forward), :, None]
     both = (1 - share) * forward + share * backward
     return np.where(np.isnan(both), np.where(np.isnan(forward), backward, forward), both)

@@ -198,7 +198,7 @@ def review(
 
     output = output or labels.with_name(f"{labels.stem}.reviewed{labels.suffix}")
     check_output(output, [video, str(labels)], None)
-    session = ReviewSession(video, labels, output)
+    session = ReviewSession(video, labels, output, quiet=False)
 
     def tell(url: str) -> None:
         print(f"review: {url}")

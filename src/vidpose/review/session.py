@@ -76,11 +76,13 @@ class ReviewSession:
         video: a video file, image folder or glob.
         labels: labels of some or all of its frames. Poses that are marked ``propagated`` are made anew.
         output: where :meth:`save` writes; a journal of the edits lies beside it.
+        quiet: no progress of propagation on standard error.
 
     Every edit is a label of one joint. Methods may be called from several threads.
     """
 
-    def __init__(self, video: str | Path, labels: Path, output: Path) -> None:
+    def __init__(self, video: str | Path, labels: Path, output: Path, *, quiet: bool = True) -> None:
+        self._quiet = quiet
         self.frames = NumberedFrames(video)
         self.labels = load_labels(labels, self.frames.count, self.frames.names)
         self.output = output
@@ -189,7 +191,8 @@ class ReviewSession:
         tracks = place_tracks(whole, partial, labels.labelled, self.frames.count, labels.reach)
         columns = arrange(tracks, self.frames.count)
         seen = seen_labels(columns, tracks)
-        guesses = make_guesses(columns, self._flows, seen, _Kept(self._carried, columns))
+        store, title = _Kept(self._carried, columns), f"propagate {self.frames.name}"
+        guesses = make_guesses(columns, self._flows, seen, store, title, self._quiet)
         points, confidence = fuse(columns, guesses, self.joints, load_fusion())
         labels = replace(labels, frames=given, tracks=tracks, partial=partial)
         return assemble(labels, columns, points, confidence, self.frames, "auto")

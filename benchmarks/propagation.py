@@ -24,6 +24,7 @@ from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
 from vidpose.infer.propagation import METHODS, propagate
+from vidpose.infer.propagation.dataset import thin_labels
 from vidpose.io.files import write_json
 from vidpose.progress import track
 from vidpose.skeletons import POSETRACK18
@@ -42,15 +43,6 @@ def longest_run(video: Video) -> Video:
     return replace(video, frames=frames)
 
 
-def thinned(video: Video, interval: int) -> Video:
-    """The video with the labels of every ``interval``-th frame."""
-    frames = []
-    for k, frame in enumerate(video.frames):
-        keep = k % interval == interval // 2
-        frames.append(frame if keep else replace(frame, is_labeled=False, people=[]))
-    return replace(video, frames=frames)
-
-
 def propagated(data: PoseDataset, interval: int, method: str) -> PoseDataset:
     """Every video of a data set, its labels thinned and propagated."""
     name, _, way = method.partition("/")
@@ -58,7 +50,7 @@ def propagated(data: PoseDataset, interval: int, method: str) -> PoseDataset:
     with tempfile.TemporaryDirectory() as folder:
         for k, video in enumerate(track(data.videos, f"{method} T={interval}", unit="videos")):
             labels = Path(folder) / f"{k}.json"
-            write_labels([replace(data, videos=[thinned(video, interval)])], labels, "posetrack18")
+            write_labels([thin_labels(replace(data, videos=[video]), interval)], labels, "posetrack18")
             images = [frame.path for frame in video.frames]
             try:
                 found = propagate(images, labels, name, one_way=way == "1", extend=interval)  # type: ignore[arg-type]

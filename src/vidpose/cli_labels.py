@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from vidpose.cli_options import AsJson, Quiet, print_json
 
+if TYPE_CHECKING:
+    from vidpose.infer.propagation import PropagatedLabels
+    from vidpose.infer.propagation.dataset import TrainSetReport
+
 
 def propagate(
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="The video, an image folder or a glob of images.")
-    ],
-    labels: Annotated[
-        Path, typer.Argument(metavar="LABELS", help="Labels of some of its frames, in any known format.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="The video, an image folder or a glob of images; with --train-set a data set's folder.",
+        ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="File for the labels of all frames.")],
+    labels: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time on Python 3.10
+        typer.Argument(metavar="LABELS", help="Labels of some of its frames, in any known format."),
+    ] = None,
     method: Annotated[
         str,
         typer.Option(
@@ -33,7 +42,7 @@ def propagate(
         bool, typer.Option("--one-way", help="Optical flow from the nearest label alone.")
     ] = False,
     format: Annotated[
-        Optional[str],  # noqa: UP045 - typer reads it at run time on Python 3.10
+        Optional[str],  # noqa: UP045
         typer.Option("--format", help="Of the result; default: that of LABELS, or by the suffix."),
     ] = None,
     first_frame: Annotated[
@@ -44,32 +53,68 @@ def propagate(
         Optional[int],  # noqa: UP045
         typer.Option("--extend", min=0, help="Frames that people go on beyond their first and last label."),
     ] = None,
+    train_set: Annotated[
+        bool,
+        typer.Option("--train-set", help="Fill the unlabelled frames of a whole data set; -o is a folder."),
+    ] = False,
+    split: Annotated[str, typer.Option("--split", help="With --train-set: the split to fill.")] = "train",
+    interval: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--interval", min=1, help="With --train-set: use the labels of every N-th frame alone."),
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Labels on some frames of a video become labels on all."""
-    from vidpose.infer.propagation import propagate as run
-    from vidpose.infer.propagation.run import check_output
+    from vidpose.errors import InputError
 
-    check_output(output, [source, str(labels)], format)
+    result: TrainSetReport | PropagatedLabels
     work = output.absolute().with_name(f".{output.name}.partial")
-    result = run(
-        source,
-        labels,
-        method,
-        weights=weights,
-        one_way=one_way,
-        first_frame=first_frame,
-        extend=extend,
-        work=work,
-        quiet=quiet,
-    )
-    result.save(output, format)
+    if train_set:
+        if labels is not None or format is not None or first_frame is not None or one_way:
+            raise InputError(
+                "--train-set takes a data set and --split, --interval, --method, --weights, --extend; "
+                "not LABELS, --format, --first-frame or --one-way"
+            )
+        from vidpose.infer.propagation.dataset import propagate_dataset
+
+        result = propagate_dataset(
+            source,
+            output,
+            method,
+            split=split,
+            interval=interval,
+            weights=weights,
+            extend=extend,
+            work=work,
+            quiet=quiet,
+        )
+    else:
+        if labels is None:
+            raise InputError("propagate needs SOURCE and LABELS; --train-set fills a whole data set")
+        if interval is not None or split != "train":
+            raise InputError("--interval and --split are for --train-set")
+        from vidpose.infer.propagation import propagate as run
+        from vidpose.infer.propagation.run import check_output
+
+        check_output(output, [source, str(labels)], format)
+        result = run(
+            source,
+            labels,
+            method,
+            weights=weights,
+            one_way=one_way,
+            first_frame=first_frame,
+            extend=extend,
+            work=work,
+            quiet=quiet,
+        )
+        result.save(output, format)
     shutil.rmtree(work, ignore_errors=True)
     if as_json:
         print_json({**result.to_dict(), "output": str(output)})
     else:
-        print(f"{output}: {result}")
+        print(result if train_set else f"{output}: {result}")
 
 
 def review(

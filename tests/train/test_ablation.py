@@ -27,6 +27,7 @@ PRINTED = {
     "tdmi-rdm": (7, [84.5, 84.7, 85.7, 83.8], 85.7),
     "jmpose-components": (5, [86.4, 85.9, 85.6, 84.6, 85.7], 86.4),
     "jmpose-jmml": (6, [86.4, 85.0, 85.8], 86.4),
+    "stdpose-pseudo-labels": (3, [82.4, 84.3, 85.2, 87.4], 87.4),
     "stdpose-components": (4, [86.8, 88.4, 88.6, 89.6, 90.3, 90.9], 90.9),
     "stdpose-interval": (4, [83.6, 90.1, 90.9, 92.5, 96.8, 98.1], 90.9),
     "stdpose-sigmoid": (
@@ -196,7 +197,6 @@ def test_another_setting_is_refused_and_named(tmp_path: Path) -> None:
         ),
         ("tdmi_small", "tdmi-rdm", {"jobs": 0}, "jobs is 0"),
         ("tdmi_small", "tdmi-rdm", {"seeds": [-1]}, "none below 0"),
-        ("stdpose", "stdpose-interval", {}, "none of its rows can be run: pose propagation is not here yet"),
         ("stdpose", "stdpose-input-size", {"rows": ["dcpose"]}, "row dcpose cannot be run: another method"),
     ],
 )

@@ -87,6 +87,26 @@ def test_an_interval_is_for_models_that_take_labels(root: Path, tmp_path: Path) 
         train("tdmi_small", options, quiet=True)
 
 
+def test_training_on_few_labels_and_what_is_propagated_from_them(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [*SMALL, f"data.root={root}", "data.val_split=train", "train.batch_size=2", "train.epochs=1"]
+    steps = {}
+    for name, more in {
+        "all": [],
+        "few": ["data.label_every=3"],
+        "filled": ["data.label_every=3", "data.propagate=interpolate"],
+        "sure": ["data.label_every=3", "data.propagate=interpolate", "data.min_confidence=0.99"],
+    }.items():
+        steps[name] = train("hrnet_small", [*options, *more, f"output={tmp_path / name}"], quiet=True).steps
+    # Two videos of two people: five of six frames have labels, two of them are kept, all six are filled.
+    assert steps == {"all": 10, "few": 4, "filled": 12, "sure": 4}
+    for method, match in (("guess", "unknown"), ("stdpose", "needs weights")):
+        with pytest.raises(InputError, match=match):
+            more = [f"data.propagate={method}", f"output={tmp_path / method}"]
+            train("hrnet_small", [*options, *more], quiet=True)
+
+
 def test_exported_weights_score_the_same_by_themselves(learnt, root: Path, tmp_path: Path) -> None:
     card = describe_checkpoint(learnt.best_weights)["card"]
     assert (

@@ -92,7 +92,9 @@ class _People:
     which writes to it, so that over an epoch each would come to hold a copy of every label.
     """
 
-    def __init__(self, data: PoseDataset, samples: Sequence[Sample]) -> None:
+    def __init__(
+        self, data: PoseDataset, samples: Sequence[Sample], *, confidence_weights: bool = False
+    ) -> None:
         joints = data.skeleton.num_joints
         people: list[Person] = []
         starts = [0]
@@ -108,8 +110,11 @@ class _People:
         """[F + 1] the first person of each frame, frames counted over all videos."""
         self.tracks = np.array([person.track_id for person in people], dtype=np.int64)
         self.keypoints = np.zeros((len(people), joints, 3))
+        """[P, J, 3] x, y, and how much the joint counts in training: 0 to 1."""
         for row, person in enumerate(people):
             self.keypoints[row] = person.keypoints
+            if confidence_weights and person.joint_scores is not None:
+                self.keypoints[row, :, 2] *= person.joint_scores
         self.sample_videos = np.array([sample.video for sample in samples], dtype=np.int64)
         self.sample_frames = np.array([sample.frame for sample in samples], dtype=np.int64)
         self.sample_tracks = np.array([sample.track_id for sample in samples], dtype=np.int64)
@@ -146,6 +151,7 @@ class ClipDataset(Dataset):
         photometric: strength of the change of pixels, 0 to 1.
         interval: frames from the first to the last frame of a clip of three, the key frame anywhere between;
             ``None``: neighbouring frames.
+        confidence_weights: joints that have confidences count as much as these say, and not 1.
         cache, frame_size, pack: as of :class:`vidpose.data.frames.FrameStore`.
 
     Raises:
@@ -166,6 +172,7 @@ class ClipDataset(Dataset):
         photometric: float = 0.0,
         seed: int = 0,
         interval: int | None = None,
+        confidence_weights: bool = False,
         cache: str = "none",
         frame_size: int | None = None,
         pack: str | os.PathLike[str] | None = None,
@@ -184,7 +191,7 @@ class ClipDataset(Dataset):
         if interval is not None and num_frames != 3:
             raise InputError(f"an interval is for clips of 3 frames, not of {num_frames}")
         self.interval = interval
-        self._people = _People(data, self.samples)
+        self._people = _People(data, self.samples, confidence_weights=confidence_weights)
         self._lengths = np.array([len(video.frames) for video in data.videos], dtype=np.int64)
         needed = ((s.video, i) for s in self.samples for i in self.frame_indices(s))
         if interval is not None:  # any frame may be drawn
@@ -209,9 +216,9 @@ class ClipDataset(Dataset):
 
         Returns:
             ``clip`` uint8 [T, H, W, 3] RGB in order of time; ``points`` float32 [T, J, 2] in heatmap pixels
-            and ``weights`` float32 [T, J], 0 where a joint is unlabelled or outside the crop or the person is
-            not labelled in that frame; ``times`` float32 [T] of the frames, the key frame's 0; ``index``,
-            ``affine`` [2, 3] image to crop.
+            and ``weights`` float32 [T, J]: 1 or a joint's confidence, 0 where it is unlabelled or outside the
+            crop or the person not labelled in that frame; ``times`` float32 [T] of the frames, 0 in
+            the key frame; ``index``, ``affine`` [2, 3] image to crop.
         """
         return self._item(key, np.empty((self.num_frames, *self.input_size, 3), dtype=np.uint8))
 
@@ -311,7 +318,7 @@ class ClipDataset(Dataset):
         points = apply_affine(affine, keypoints[..., :2])
         height, width = self.input_size
         inside = ((points > -0.5) & (points < np.array([width, height]) - 0.5)).all(axis=-1)
-        weights = (keypoints[..., 2] > 0) & inside
+        weights = keypoints[..., 2] * inside
         if flip:
             # The affine has mirrored the positions; what remains is the exchange of left and right.
             order = self.data.skeleton.flip_permutation

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vidpose.errors import InputError
 from vidpose.train.recipe import parse_yaml, recipe_folder
@@ -54,7 +54,16 @@ class Table(BaseModel):
     full: str
     """Name of the row that is the whole method."""
     note: str = ""
+    settings: dict[str, Any] = Field(default_factory=dict, alias="set")
+    """What every row but baselines has, besides its own."""
     rows: dict[str, Row]
+
+    @model_validator(mode="after")
+    def _settings_of_rows(self) -> Table:
+        for row in self.rows.values():
+            if not row.baseline:
+                row.settings = {**self.settings, **row.settings}
+        return self
 
 
 @cache

@@ -71,6 +71,14 @@ class DataSection(_Section):
     interval: int | None = Field(default=None, ge=2)
     """Frames between two labels, for a model that propagates: the first and the last frame of a clip of three
     are so far apart, its key frame anywhere between them. Unset: neighbouring frames."""
+    label_every: int | None = Field(default=None, ge=1)
+    """Trains on the labels of every so many-th labelled frame of a video alone."""
+    propagate: str | None = None
+    """Before training, frames without labels get poses by this method of ``vidpose propagate``."""
+    min_confidence: float = Field(default=0.0, ge=0, le=1)
+    """Propagated joints of less confidence are not trained on."""
+    confidence_weights: bool = False
+    """Propagated joints count as much as their confidence says."""
     oks_nms: float | None = Field(default=None, gt=0, le=1)
     """Of two predicted poses of a frame that are more alike (OKS), the weaker is left out of the scores."""
     augment: Literal["uniform", "gaussian", "none"] = "uniform"

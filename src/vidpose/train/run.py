@@ -23,6 +23,8 @@ from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples,
 from vidpose.data.dataset import PoseDataset
 from vidpose.data.readers import read_dataset, usable
 from vidpose.errors import InputError
+from vidpose.infer.propagation.dataset import fill_labels, thin_labels, trusted_labels
+from vidpose.infer.propagation.network import NETWORKS
 from vidpose.io.files import read_json, write_json, write_text
 from vidpose.models.factory import create_model, load_weights, model_entry, save_model
 from vidpose.models.video_model import PoseModel
@@ -242,7 +244,7 @@ class _Parts:
 def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
     data = read_dataset(recipe.data.root, recipe.data.train_split, recipe.data.layout)
     model = build_model(recipe, quiet, data.skeleton)
-    data = _in_joints_of(model, data)
+    data = _in_joints_of(model, _training_labels(recipe, data, quiet))
     if recipe.data.interval is not None and not model.takes_labels:
         raise InputError(f"recipe: data.interval is for models that take labels, {model.name} takes none")
     samples = ground_truth_samples(data)
@@ -260,6 +262,7 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         photometric=recipe.data.photometric,
         seed=recipe.train.seed,
         interval=recipe.data.interval,
+        confidence_weights=recipe.data.confidence_weights,
         cache=recipe.data.cache,
         frame_size=recipe.data.frame_size,
         pack=recipe.data.pack,
@@ -278,6 +281,29 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         return module
 
     return _Parts(dataset, collate_clips, make_module, score)
+
+
+def _training_labels(recipe: Recipe, data: PoseDataset, quiet: bool) -> PoseDataset:
+    """The labels that are trained on: thinned, propagated, and those that are sure enough."""
+    section = recipe.data
+    if section.label_every is not None:
+        data = thin_labels(data, section.label_every)
+    if section.propagate is not None:
+        if section.propagate in NETWORKS:
+            raise InputError(
+                f"recipe: data.propagate={section.propagate} needs weights; make the labels with "
+                f"vidpose propagate --train-set --method {section.propagate} and train on what it writes"
+            )
+        if _world_size(recipe.train.devices) * recipe.train.num_nodes > 1:
+            raise InputError(
+                "recipe: data.propagate is for one process; make the labels with vidpose propagate "
+                "--train-set and train on what it writes"
+            )
+        data = fill_labels(
+            data, section.propagate, extend=section.label_every, work=Path(recipe.output) / "propagation",
+            quiet=quiet,
+        )  # fmt: skip
+    return trusted_labels(data, section.min_confidence) if section.min_confidence else data
 
 
 def _in_joints_of(model: PoseModel, data: PoseDataset) -> PoseDataset:

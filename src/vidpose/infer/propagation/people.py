@@ -100,7 +100,21 @@ def load_labels(
         raise InputError(f"{path}: holds {len(videos)} videos; propagation takes the labels of one")
     data, video = videos[0]
     numbers = frame_numbers(video, count, names, path, first_frame)
-    frames = dict(zip(numbers, video.frames, strict=True))
+    return arrange_labels(data, video, dict(zip(numbers, video.frames, strict=True)), count, path, extend)
+
+
+def arrange_labels(
+    data: PoseDataset, video: Video, frames: dict[int, Frame], count: int, path: Path, extend: int | None
+) -> VideoLabels:
+    """Labels that are already read.
+
+    Args:
+        data: the data set of ``video``. frames: number of the video frame -> its entry in the labels.
+        count, extend: as of :func:`load_labels`. path: of the labels, for messages.
+
+    Raises:
+        InputError: they hold nobody, or two people of one frame share an id.
+    """
     partial = _partial(frames)
     frames = {number: _by_hand(frame) for number, frame in frames.items()}
     labelled = np.array(sorted(n for n, frame in frames.items() if frame.is_labeled), dtype=np.int64)

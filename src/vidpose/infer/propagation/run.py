@@ -19,6 +19,7 @@ from vidpose.device import resolve_device
 from vidpose.errors import InputError
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.files import check_writable
+from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
 
 from . import methods
@@ -153,28 +154,61 @@ def propagate(
     Raises:
         InputError: the video or the labels cannot be read, or do not fit each other.
     """
+    check_method(method, one_way)
+    frames = NumberedFrames(source)
+    try:
+        found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
+        settings = method, first_frame, extend, frames.count, frames.grey_side
+        files = [frames.path(0), frames.path(frames.count - 1), labels]
+        store = BlockStore(Path(work) if work else None, job_key(files, settings))
+        model = load_network(method, weights)
+        return propagate_labels(found, frames, method, model, one_way=one_way, store=store, quiet=quiet)
+    finally:
+        frames.close()
+
+
+def check_method(method: str, one_way: bool = False) -> None:
+    """Raises:
+    InputError: an unknown method, or one that has no single way.
+    """
     if method not in METHODS:
         raise InputError(f"method {method!r} is unknown; known: {', '.join(METHODS)}")
     if one_way and method not in FLOWS:
         raise InputError(f"one way is for {', '.join(FLOWS)}, not for {method}")
-    frames = NumberedFrames(source)
-    try:
-        found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
-        columns = arrange(found.tracks, frames.count)
-        if method in NETWORKS:
-            model = load_pose_model(method, weights)[0].to(resolve_device("auto"))
-            title = f"propagate {frames.name}"
-            points, confidence = by_network(
-                columns, found.tracks, frames, model, found.data.skeleton, title=title, quiet=quiet
-            )
-            return assemble(found, columns, points, confidence, frames, method)
-        settings = method, first_frame, extend, frames.count, frames.grey_side
-        files = [frames.path(0), frames.path(frames.count - 1), labels]
-        store = BlockStore(Path(work) if work else None, job_key(files, settings))
-        points, confidence = _solve(columns, frames, found, method, one_way, store, quiet)
-    finally:
-        frames.close()
-    return assemble(found, columns, points, confidence, frames, method)
+
+
+def load_network(method: str, weights: str | os.PathLike[str] = "default") -> PoseModel | None:
+    """The model of a method that is a network, ``None`` for others."""
+    if method not in NETWORKS:
+        return None
+    return load_pose_model(method, weights)[0].to(resolve_device("auto"))
+
+
+def propagate_labels(
+    labels: VideoLabels,
+    frames: NumberedFrames,
+    method: str = "auto",
+    model: PoseModel | None = None,
+    *,
+    one_way: bool = False,
+    store: BlockStore | None = None,
+    quiet: bool = True,
+) -> PropagatedLabels:
+    """:func:`propagate` with labels in memory.
+
+    Args:
+        model: of a method that is a network. store: for finished parts.
+    """
+    columns = arrange(labels.tracks, frames.count)
+    if model is not None:
+        title = f"propagate {frames.name}"
+        points, confidence = by_network(
+            columns, labels.tracks, frames, model, labels.data.skeleton, title=title, quiet=quiet
+        )
+    else:
+        store = store or BlockStore(None, "")
+        points, confidence = _solve(columns, frames, labels, method, one_way, store, quiet)
+    return assemble(labels, columns, points, confidence, frames, method)
 
 
 def _solve(
@@ -332,7 +366,7 @@ def _person(
         visible=known,
         box_is_given=a.box_is_given and b.box_is_given,
         person_id=nearest.person_id,
-        joint_scores=np.where(known, confidence, 0.0).round(4).astype(np.float64),
+        joint_scores=np.where(known, confidence, 0.0).astype(np.float64).round(4),
         extra={PROVENANCE: "propagated"},
     )
 

@@ -60,6 +60,22 @@ def test_people_are_wanted_from_label_to_label_and_a_little_beyond(
     assert spans(np.array(mine), np.array(labelled), 20, reach) == expected
 
 
+@pytest.mark.parametrize(
+    ("absent", "expected"),
+    [
+        ([7], [(1, 6), (8, 12)]),  # up to the very frame
+        ([5, 8], [(1, 4), (9, 12)]),
+        ([1], [(2, 12)]),
+        ([3], [(1, 12)]),  # a label there is stronger
+        ([19], [(1, 12)]),
+    ],
+)
+def test_people_are_not_wanted_where_they_are_said_to_be_absent(
+    absent: list[int], expected: list[tuple[int, int]]
+) -> None:
+    assert spans(np.array([3, 10]), np.array([3, 10]), 20, 2, np.array(absent)) == expected
+
+
 def entries(*names: str) -> Video:
     frames = [Frame(Path(n), n, k, k, (1, 1), True) for k, n in enumerate(names)]
     return Video("v", frames, Path("labels.json"))

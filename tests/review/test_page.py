@@ -159,6 +159,41 @@ def test_a_joint_is_dragged_propagated_undone_and_found_again(served: Served, br
     assert page.errors == []
 
 
+def people(page: Any, frame: int) -> list[int]:
+    """How many joints each person has there."""
+    code = "async (frame) => (await (await fetch('api/poses?start=0')).json()).state[frame]"
+    return [sum(s in (1, 2) for s in joints) for joints in page.evaluate(code, frame)]
+
+
+def test_people_are_added_and_sent_away(served: Served, browser: Any) -> None:
+    page = open_page(browser, served.url)
+    go(page, 5)
+    page.keyboard.press("a")
+    page.keyboard.press("Escape")
+    page.keyboard.press("a")
+    drag(page, np.array([20.0, 10.0]), np.array([60.0, 110.0]))
+    saved(page)
+    assert people(page, 5) == [15, 15] and people(page, 6) == [15, 15]
+    assert "person 1" in page.inner_text("#chosen") and "set by hand" in page.inner_text("#chosen")
+    page.keyboard.press("Tab")
+    go(page, 7)
+    page.keyboard.press("x")
+    saved(page)
+    assert people(page, 6) == [15, 15] and people(page, 7) == [15, 0]
+    page.keyboard.press("X")
+    saved(page)
+    assert people(page, 5) == [15, 0]
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    page.keyboard.press("z")
+    saved(page)
+    assert people(page, 5) == [15, 0] and people(page, 7) == [15, 0]
+    page.keyboard.press("y")
+    saved(page)
+    assert people(page, 5) == [15, 15]
+    assert page.errors == []
+
+
 def test_a_second_window_is_told_and_nothing_is_lost(served: Served, browser: Any) -> None:
     first, second = open_page(browser, served.url), open_page(browser, served.url)
     at = START + 3 * STEP

@@ -146,8 +146,9 @@ def test_a_second_window_does_not_write_over_the_first(session: ReviewSession) -
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"frame": 99}, "no joint"), ({"joint": -1}, "no joint"), ({"track": 1}, "no joint"),
+        ({"frame": 99}, "no joint"), ({"joint": -2}, "no joint"), ({"track": 1}, "no joint"),
         ({"state": "gone"}, "known: visible"), ({"x": float("nan")}, "finite"), ({"frame": None}, "needs"),
+        ({"joint": -1}, "known: gone"), ({"track": 8, "joint": -1, "state": "gone"}, "no person 8"),
     ],
 )  # fmt: skip
 def test_edits_that_mean_nothing_are_told_and_not_kept(
@@ -177,6 +178,70 @@ def test_saved_labels_say_what_a_person_has_set(session: ReviewSession, film: Pa
     again = ReviewSession(film, out, labels.with_name("other.json"))  # what is not by hand is made anew
     assert again.human[5, 0].sum() == 1 and again.points[5, 0, WRIST].tolist() == [100, 90]
     again.close()
+
+
+def person_entry(frame: int, state: str, track: int = 7) -> dict[str, Any]:
+    return {"frame": frame, "track": track, "joint": -1, "state": state, "x": 0, "y": 0}
+
+
+def shown(session: ReviewSession, p: int = 0) -> list[int]:
+    """Frames in which a person has joints."""
+    known = (session.state[:, p] == 1) | (session.state[:, p] == 2)
+    return np.flatnonzero(known.any(axis=1)).tolist()
+
+
+def test_a_person_who_is_gone_is_gone_in_the_saved_labels_too(session: ReviewSession, film: Path) -> None:
+    session.edit([person_entry(5, "gone")], 0)
+    assert shown(session) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    session.edit([person_entry(7, "gone")], 1)  # and so is what lies between the two
+    assert shown(session) == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    session.edit([entry(7, 100, 90)], 2)  # but is, where somebody sets a joint
+    session.propagate()
+    assert shown(session) == [0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11]
+    session.undo(3)
+    session.edit([person_entry(9, "gone")], 4)  # a frame that the labels call labelled
+    assert shown(session) == [0, 1, 2, 3, 4]
+    session.undo(5)
+    out = session.save()
+    told = {f["id"] % 10_000: f.get("absent_track_ids") for f in json.loads(out.read_text())["images"]}
+    assert {k for k, v in told.items() if v} == {5, 7} and told[5] == [7]
+    again = ReviewSession(film, out, out.with_name("other.json"))
+    assert shown(again) == [0, 1, 2, 3, 4, 8, 9, 10, 11]
+    again.close()
+
+
+def test_a_person_is_added_where_nobody_was_and_can_be_taken_back(
+    session: ReviewSession, film: Path, labels: Path
+) -> None:
+    points = truth(5)[[0, 1, 2, 5]] - 20
+    new = [{**entry(5, *xy, joint=j), "track": 8} for j, xy in zip((0, 1, 2, 5), points, strict=True)]
+    session.edit(new, 0)
+    assert session.track_ids == [7, 8] and session.next_track == 9 and session.human[5, 1].sum() == 4
+    assert set(shown(session, 1)) >= {4, 5, 6}
+    np.testing.assert_allclose(session.points[6, 1, 0], points[0] + STEP, atol=1.0)
+    on_label = [{**entry(9, 50, 60, joint=0), "track": 9}]
+    session.edit(on_label, 1)
+    assert session.track_ids == [7, 8, 9]
+    saved = json.loads(session.save().read_text())["annotations"]
+    boxes = {a["track_id"]: a.get("bbox") for a in saved if a["image_id"] % 10_000 == 5}
+    assert set(boxes) >= {7, 8}
+    again = ReviewSession(film, labels, labels.with_name("out.json"))  # from the journal
+    assert again.track_ids == [7, 8, 9]
+    np.testing.assert_array_equal(again.points, session.points)
+    again.undo(2)
+    again.undo(3)
+    assert shown(again, 1) == shown(again, 2) == [] and shown(again) == list(range(COUNT))
+    again.redo(4)
+    assert 5 in shown(again, 1)
+    again.close()
+
+
+def test_everybody_can_be_removed_and_come_back(session: ReviewSession) -> None:
+    session.edit([person_entry(4, "removed")], 0)
+    assert shown(session) == [] and session.least_certain() == []
+    assert json.loads(session.save().read_text())["annotations"] == []
+    session.undo(1)
+    assert shown(session) == list(range(COUNT))
 
 
 def test_the_least_certain_frames_come_first(session: ReviewSession) -> None:
@@ -224,6 +289,7 @@ def test_the_server_shows_edits_and_saves(session: ReviewSession) -> None:
     assert [status for status, _ in answers] == [200, 200, 200, 200, 200, 409, 200, 200, 200]
     assert b"vidpose review" in answers[0][1]
     assert (answers[2][1]["frames"], answers[2][1]["tracks"]) == (COUNT, [7])
+    assert len(answers[2][1]["standing"]) == 17 and answers[4][1]["next"] == 8
     picture = cv2.imdecode(np.frombuffer(answers[3][1], np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (160, 200, 3)
     assert answers[6][1]["points"][5][0][WRIST] == [100, 90]

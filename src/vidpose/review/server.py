@@ -72,7 +72,9 @@ def make_app(session: ReviewSession, token: str) -> web.Application:
             await loop_call(session.propagate)
         else:
             await loop_call(session.save)
-        return web.json_response({"revision": session.revision, "output": str(session.output)})
+        with session.lock:
+            told = {"revision": session.revision, "output": str(session.output), **people_of(session)}
+        return web.json_response(told)
 
     app = web.Application(middlewares=[_guard(token)])
     base = f"/{token}"
@@ -131,12 +133,18 @@ def describe(session: ReviewSession) -> dict[str, Any]:
         "fps": session.labels.video.fps or 25,
         "joints": list(session.joints.joints),
         "limbs": [list(limb) for limb in session.joints.limbs],
-        "tracks": session.track_ids,
+        **people_of(session),
+        "standing": session.standing,
         "states": ["none", *STATES],
         "labelled": labelled.tolist(),
         "revision": session.revision,
         "output": str(session.output),
     }
+
+
+def people_of(session: ReviewSession) -> dict[str, Any]:
+    """The people's numbers, in the order of the poses, and the number of the next who is added."""
+    return {"tracks": session.track_ids, "next": session.next_track}
 
 
 def poses_of(session: ReviewSession, start: int) -> dict[str, Any]:

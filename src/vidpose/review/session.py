@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from vidpose.data.dataset import Frame, Person
+from vidpose.data.layouts.shared import BOX_MARGIN
 from vidpose.errors import InputError
+from vidpose.geometry import enclosing_box
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import fuse, load_fusion
@@ -23,9 +25,12 @@ from vidpose.infer.propagation.run import PropagatedLabels, assemble, make_guess
 from vidpose.infer.propagation.store import Arrays, BlockStore
 
 from .journal import Journal
+from .standing import standing_pose
 
 STATES = ("visible", "occluded", "absent")
 """Of a joint that a person has set: seen, hidden, or not to be labelled at all."""
+PERSON_STATES = ("gone", "removed")
+"""Of a whole person (joint -1): not in this frame, or nowhere in the video."""
 _MOST_BLOCKS = 20_000
 
 
@@ -35,12 +40,13 @@ class Conflict(Exception):
 
 @dataclass(frozen=True)
 class Edit:
-    """One joint of one person in one frame, set by hand."""
+    """One joint of one person in one frame, set by hand; or, as joint -1, the whole person."""
 
     frame: int
     track: int
     joint: int
     state: str
+    """One of ``STATES``, or of ``PERSON_STATES`` for joint -1."""
     x: float = 0.0
     y: float = 0.0
 
@@ -58,12 +64,13 @@ class Edit:
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"an edit needs frame, track, joint, state, x and y: {error}") from None
-        if not 0 <= edit.frame < frames or edit.track not in tracks or not 0 <= edit.joint < joints:
+        if not 0 <= edit.frame < frames or edit.track not in tracks or not -1 <= edit.joint < joints:
             raise InputError(
                 f"no joint {edit.joint} of person {edit.track} in frame {edit.frame} of this video"
             )
-        if edit.state not in STATES:
-            raise InputError(f"state {edit.state!r} is unknown; known: {', '.join(STATES)}")
+        known = STATES if edit.joint >= 0 else PERSON_STATES
+        if edit.state not in known:
+            raise InputError(f"state {edit.state!r} is unknown; known: {', '.join(known)}")
         if not (np.isfinite(edit.x) and np.isfinite(edit.y)):
             raise InputError("x and y must be finite")
         return edit
@@ -87,36 +94,50 @@ class ReviewSession:
         self.labels = load_labels(labels, self.frames.count, self.frames.names)
         self.output = output
         self.joints = self.labels.data.skeleton
-        self.track_ids = [track.track_id for track in self.labels.tracks]
         self.journal = Journal(output.with_name(f"{output.name}.edits"))
         self.lock = threading.RLock()
         """To be held while the arrays below are read together."""
         self.result: PropagatedLabels | None = None
         self._flows = PairFlows(self.frames, "dis")
         self._carried: OrderedDict[bytes, tuple[np.ndarray, ...]] = OrderedDict()
-        shape = self.frames.count, len(self.track_ids), self.joints.num_joints
-        self.points = np.zeros((*shape, 2), dtype=np.float32)
+        self.track_ids: list[int] = []
+        """[P] of the labels' people, then of those added here, whether that was undone or not."""
+        self.points = np.zeros(0, dtype=np.float32)
         """[F, P, J, 2] pixels."""
-        self.confidence = np.zeros(shape, dtype=np.float32)
+        self.confidence = np.zeros(0, dtype=np.float32)
         """[F, P, J] of propagated joints; 1 for those set by a person."""
-        self.state = np.zeros(shape, dtype=np.int8)
+        self.state = np.zeros(0, dtype=np.int8)
         """[F, P, J] of ``STATES``, from 1; 0: nothing known."""
-        self.human = np.zeros(shape, dtype=bool)
+        self.human = np.zeros(0, dtype=bool)
         """[F, P, J] set by a person."""
         self.propagate()
+
+    @property
+    def next_track(self) -> int:
+        """The number of the next person who is added."""
+        return max(self.track_ids) + 1
 
     @property
     def revision(self) -> int:
         """Number of entries of the journal: another one, other labels."""
         return len(self.journal.entries)
 
+    @property
+    def standing(self) -> list[tuple[float, float] | None]:
+        """[J] where a new person's joints are in their box; ``None``: the labels never have that joint."""
+        used = np.any([t.keypoints[:, :, 2].any(axis=0) for t in self.labels.tracks], axis=0)
+        pose = standing_pose(self.joints)
+        return [place if known else None for place, known in zip(pose, used, strict=True)]
+
     # -- edits
 
     def edit(self, entries: list[dict[str, Any]], revision: int) -> None:
         """Sets joints by hand, all of them or none; other poses stay until :meth:`propagate`.
 
+        Where people come or go, all poses are made anew.
+
         Args:
-            entries: as of :class:`Edit`.
+            entries: as of :class:`Edit`; with the track ``next_track`` they add a person.
             revision: of the labels that the page has shown.
 
         Raises:
@@ -125,11 +146,16 @@ class ReviewSession:
         """
         with self.lock:
             self._check(revision)
-            limits = self.frames.count, self.track_ids, self.joints.num_joints
+            limits = self.frames.count, [*self.track_ids, self.next_track], self.joints.num_joints
             edits = [Edit.of(entry, *limits) for entry in entries]
             if not edits:
                 raise InputError("an edit without a joint")
+            if any(edit.joint < 0 and edit.track not in self.track_ids for edit in edits):
+                raise InputError(f"there is no person {self.next_track}")
             self.journal.append({"set": [vars(edit) for edit in edits]})
+            if any(edit.joint < 0 or edit.track not in self.track_ids for edit in edits):
+                self.propagate()
+                return
             for edit in edits:
                 self._show(edit)
 
@@ -181,61 +207,97 @@ class ReviewSession:
     def propagate(self) -> None:
         """Makes all poses between labels anew; what no edit has touched since the last time is kept."""
         with self.lock:
+            told = [track.track_id for track in self.labels.tracks]
+            added = [edit["track"] for entry in self.journal.entries for edit in entry.get("set", ())]
+            self.track_ids = list(dict.fromkeys([*told, *added]))
             self.result = self._solve()
             self._arrays(self.result)
 
     def _solve(self) -> PropagatedLabels:
-        given, partial = self._edited()
+        given, partial, absent = self._edited()
         labels = self.labels
         whole = make_tracks(given, labels.labelled, labels.video.source)
-        tracks = place_tracks(whole, partial, labels.labelled, self.frames.count, labels.reach)
+        tracks = place_tracks(whole, partial, labels.labelled, self.frames.count, labels.reach, absent)
         columns = arrange(tracks, self.frames.count)
-        seen = seen_labels(columns, tracks)
-        store, title = _Kept(self._carried, columns), f"propagate {self.frames.name}"
-        guesses = make_guesses(columns, self._flows, seen, store, title, self._quiet)
-        points, confidence = fuse(columns, guesses, self.joints, load_fusion())
-        labels = replace(labels, frames=given, tracks=tracks, partial=partial)
+        points, confidence = np.zeros((self.frames.count, 0, 2)), np.zeros((self.frames.count, 0))
+        if tracks:  # not everybody was removed
+            seen = seen_labels(columns, tracks)
+            store, title = _Kept(self._carried, columns), f"propagate {self.frames.name}"
+            guesses = make_guesses(columns, self._flows, seen, store, title, self._quiet)
+            points, confidence = fuse(columns, guesses, self.joints, load_fusion())
+        labels = replace(labels, frames=given, tracks=tracks, partial=partial, absent=absent)
         return assemble(labels, columns, points, confidence, self.frames, "auto")
 
-    def _edited(self) -> tuple[dict[int, Frame], dict[int, dict[int, Person]]]:
-        """The frames of the labels with the edits in them, and joints that were set in other frames."""
+    def _edited(self) -> tuple[dict[int, Frame], dict[int, dict[int, Person]], dict[int, set[int]]]:
+        """The frames of the labels with the edits in them, joints that were set in other frames, and where
+        people were said not to be."""
         given = {k: replace(f, people=list(f.people)) for k, f in self.labels.frames.items()}
         partial = {track_id: dict(self.labels.partial.get(track_id, {})) for track_id in self.track_ids}
+        absent = {track_id: set(self.labels.absent.get(track_id, ())) for track_id in self.track_ids}
         for entry in self._stack()[0]:
             for values in entry:
                 edit = Edit(**values)
-                frame = given.get(edit.frame)
-                if frame is not None and frame.is_labeled:
-                    k = next((k for k, p in enumerate(frame.people) if p.track_id == edit.track), None)
+                if edit.joint < 0:
+                    everywhere = edit.state == "removed"
+                    for number, frame in given.items():
+                        if everywhere or number == edit.frame:
+                            frame.people = [p for p in frame.people if p.track_id != edit.track]
+                    for number in list(partial[edit.track]) if everywhere else [edit.frame]:
+                        partial[edit.track].pop(number, None)
+                    if everywhere:
+                        absent[edit.track].clear()
+                    elif not (edit.frame in given and given[edit.frame].is_labeled):
+                        absent[edit.track].add(edit.frame)
+                    continue
+                absent[edit.track].discard(edit.frame)
+                labelled = given.get(edit.frame)
+                if labelled is not None and labelled.is_labeled:
+                    people = labelled.people
+                    k = next((k for k, p in enumerate(people) if p.track_id == edit.track), None)
                     if k is None:
-                        frame.people.append(self._empty(edit))
-                        k = len(frame.people) - 1
-                    frame.people[k] = _with_joint(frame.people[k], edit)
+                        people.append(self._empty(edit))
+                        k = len(people) - 1
+                    people[k] = _with_joint(people[k], edit)
                 else:
                     own = partial[edit.track]
                     own[edit.frame] = _with_joint(own.get(edit.frame) or self._empty(edit), edit)
-        return given, partial
+        return given, partial, absent
 
     def _empty(self, edit: Edit) -> Person:
-        """A person without joints, in the box that they have there by now, or in their nearest label's."""
+        """A person without joints, in the box that they have there by now, or in their nearest label's.
+
+        People who were added have no box but that around their joints.
+        """
+        count = self.joints.num_joints
+        empty = Person(
+            keypoints=np.zeros((count, 3)),
+            box_xyxy=np.zeros(4),
+            head_box_xyxy=None,
+            track_id=edit.track,
+            visible=np.zeros(count, dtype=bool),
+            box_is_given=False,
+        )
+        track = next((track for track in self.labels.tracks if track.track_id == edit.track), None)
+        if track is None:
+            return empty
         people = self.result.frames[edit.frame].people if self.result is not None else []
         shown = next((p for p in people if p.track_id == edit.track), None)
         if shown is None:
-            track = next(track for track in self.labels.tracks if track.track_id == edit.track)
             shown = track.people[int(np.abs(track.frames - edit.frame).argmin())]
-        count = self.joints.num_joints
-        return Person(
-            keypoints=np.zeros((count, 3)),
+        return replace(
+            empty,
             box_xyxy=shown.box_xyxy,
             head_box_xyxy=shown.head_box_xyxy,
-            track_id=edit.track,
-            visible=np.zeros(count, dtype=bool),
             box_is_given=shown.box_is_given,
             person_id=shown.person_id,
         )
 
     def _arrays(self, result: PropagatedLabels) -> None:
-        self.state[:], self.human[:], self.confidence[:] = 0, False, 0
+        shape = self.frames.count, len(self.track_ids), self.joints.num_joints
+        self.points = np.zeros((*shape, 2), dtype=np.float32)
+        self.confidence = np.zeros(shape, dtype=np.float32)
+        self.state = np.zeros(shape, dtype=np.int8)
+        self.human = np.zeros(shape, dtype=bool)
         for number, frame in enumerate(result.frames):
             for person in frame.people:
                 p = self.track_ids.index(person.track_id)
@@ -248,9 +310,12 @@ class ReviewSession:
                     self.human[number, p] = known
                 elif person.extra[PROVENANCE] == "mixed":
                     self.human[number, p, person.extra["human_joints"]] = True
+        given = {(n, p.track_id) for n, frame in enumerate(result.frames) for p in frame.people}
         for entry in self._stack()[0]:
             for values in entry:
-                self._show(Edit(**values))
+                edit = Edit(**values)
+                if edit.joint >= 0 and (edit.frame, edit.track) in given:
+                    self._show(edit)
 
     # -- what the page asks
 
@@ -312,4 +377,8 @@ def _with_joint(person: Person, edit: Edit) -> Person:
     if person.joint_scores is not None:
         scores = person.joint_scores.copy()
         scores[edit.joint] = 1.0 if there else 0.0
-    return replace(person, keypoints=keypoints, visible=visible, joint_scores=scores)
+    box = person.box_xyxy
+    if not person.box_is_given and there:
+        around = enclosing_box(keypoints[:, :2], keypoints[:, 2] > 0, margin=BOX_MARGIN)
+        box = around if around is not None else box
+    return replace(person, keypoints=keypoints, visible=visible, joint_scores=scores, box_xyxy=box)

@@ -62,7 +62,7 @@ class Columns:
 
 def arrange(tracks: list[Track], count: int) -> Columns:
     """The tracks as columns, joint by joint, person after person; ``count``: frames of the video."""
-    joints = tracks[0].people[0].keypoints.shape[0]
+    joints = tracks[0].people[0].keypoints.shape[0] if tracks else 0
     shape = count, len(tracks) * joints
     wanted, known = np.zeros(shape, dtype=bool), np.zeros(shape, dtype=bool)
     points = np.zeros((*shape, 2), dtype=np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
@@ -17,6 +17,8 @@ from vidpose.io.sources import natural_key
 
 PROVENANCE = "provenance"
 """Key of an annotation: ``human``, ``propagated``, or ``mixed`` with ``human_joints``, their numbers."""
+ABSENT = "absent_track_ids"
+"""Key of a frame that is not labelled as a whole: the people who, somebody has said, are not there."""
 
 
 @dataclass
@@ -67,6 +69,8 @@ class VideoLabels:
     were set by hand there."""
     reach: int
     """Frames by which people go on before their first and after their last label."""
+    absent: dict[int, set[int]] = field(default_factory=dict)
+    """Track id -> frames, not labelled as a whole, in which the person is said not to be."""
 
 
 def load_labels(
@@ -116,13 +120,14 @@ def arrange_labels(
         InputError: they hold nobody, or two people of one frame share an id.
     """
     partial = _partial(frames)
+    absent = _absent(frames)
     frames = {number: _by_hand(frame) for number, frame in frames.items()}
     labelled = np.array(sorted(n for n, frame in frames.items() if frame.is_labeled), dtype=np.int64)
     reach = usual_interval(labelled) if extend is None else extend
-    tracks = place_tracks(make_tracks(frames, labelled, path), partial, labelled, count, reach)
+    tracks = place_tracks(make_tracks(frames, labelled, path), partial, labelled, count, reach, absent)
     if not tracks:
         raise InputError(f"{path}: has no labelled person to propagate")
-    return VideoLabels(video, data, frames, labelled, tracks, partial, reach)
+    return VideoLabels(video, data, frames, labelled, tracks, partial, reach, absent)
 
 
 def _merged(images: list[Video]) -> Video:
@@ -228,17 +233,29 @@ def _partial(frames: dict[int, Frame]) -> dict[int, dict[int, Person]]:
     return found
 
 
+def _absent(frames: dict[int, Frame]) -> dict[int, set[int]]:
+    """In which frames people are said not to be there."""
+    found: dict[int, set[int]] = {}
+    for number, frame in frames.items():
+        told = frame.extra.get(ABSENT)
+        for track_id in told if isinstance(told, list) else ():
+            if isinstance(track_id, int):
+                found.setdefault(track_id, set()).add(number)
+    return found
+
+
 def place_tracks(
     tracks: list[Track],
     partial: dict[int, dict[int, Person]],
     labelled: np.ndarray,
     count: int,
     reach: int,
+    absent: Mapping[int, Collection[int]] | None = None,
 ) -> list[Track]:
     """Tracks of whole labels and of joints set elsewhere, with the stretches in which people are wanted.
 
     Args:
-        partial: as of :class:`VideoLabels`. labelled: [m] frames labelled as a whole.
+        partial, absent: as of :class:`VideoLabels`. labelled: [m] frames labelled as a whole.
         count: frames of the video. reach: as of :func:`spans`.
     """
     known = {track.track_id: track for track in tracks}
@@ -249,7 +266,8 @@ def place_tracks(
         own |= partial.get(track_id, {})
         track = Track(track_id, np.array(sorted(own), dtype=np.int64), [own[k] for k in sorted(own)])
         # A frame in which joints of one person were set says nothing of the others.
-        track.spans = spans(track.frames, np.union1d(labelled, track.frames), count, reach)
+        told = np.array(sorted((absent or {}).get(track_id, ())), dtype=np.int64)
+        track.spans = spans(track.frames, np.union1d(labelled, track.frames), count, reach, told)
         out.append(track)
     return out
 
@@ -281,26 +299,40 @@ def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> l
     return [found[key] for key in sorted(found)]
 
 
-def spans(frames: np.ndarray, labelled: np.ndarray, count: int, reach: int) -> list[tuple[int, int]]:
+def spans(
+    frames: np.ndarray, labelled: np.ndarray, count: int, reach: int, absent: np.ndarray | None = None
+) -> list[tuple[int, int]]:
     """Where a person with labels on ``frames`` is wanted.
 
-    From label to label, unless a labelled frame between them lacks the person. Beyond the ends of such a
-    stretch the person goes on for ``reach`` frames, and at most half way to a labelled frame without them.
+    From label to label, unless a labelled frame between them lacks the person, or somebody has said that they
+    are not there. Beyond the ends of such a stretch the person goes on for ``reach`` frames, at most half way
+    to a labelled frame without them, and not to where they are said to be absent.
 
     Args:
         frames: [n] of the person's labels. labelled: [m] of all labelled frames.
-        count: frames of the video.
+        count: frames of the video. absent: [k] where the person is said not to be.
     """
-    absent = np.setdiff1d(labelled, frames)
+    lacking = np.setdiff1d(labelled, frames)
+    told = np.setdiff1d(absent if absent is not None else np.zeros(0, dtype=np.int64), frames)
+
+    def beyond(label: int, other: int | None, step: int) -> int:
+        """How many frames the person goes on before (-1) or after (1) a label, toward another one."""
+        end = other if other is not None else (count if step > 0 else -1)
+        between = [step * (rows - label) for rows in (lacking, told)]
+        limits = [rows[(rows > 0) & (rows < step * (end - label))] for rows in between]
+        most = [int(limits[0].min() - 1) // 2] if len(limits[0]) else []
+        most += [int(limits[1].min()) - 1] if len(limits[1]) else []
+        # From a label to another's side nothing but what is said ends the stretch.
+        if other is None or len(limits[0]):
+            most += [reach, step * (end - label) - 1]
+        return min(most)
+
     out = []
-    first = int(frames[0])
+    first, before = int(frames[0]), None
     for a, b in zip(frames.tolist(), [*frames[1:].tolist(), None], strict=True):
-        if b is not None and not ((absent > a) & (absent < b)).any():
-            continue
-        before, after = absent[absent < first], absent[absent > a]
-        start = max(first - reach, 0, first - (first - int(before[-1]) - 1) // 2 if len(before) else 0)
-        end = min(a + reach, count - 1, a + (int(after[0]) - a - 1) // 2 if len(after) else count - 1)
-        out.append((start, end))
-        if b is not None:
-            first = b
+        breaks = b is None or any(((rows > a) & (rows < b)).any() for rows in (lacking, told))
+        if breaks:
+            out.append((first - beyond(first, before, -1), a + beyond(a, b, 1)))
+            if b is not None:
+                first, before = b, a
     return out

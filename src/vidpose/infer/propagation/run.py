@@ -28,7 +28,7 @@ from .frames import NumberedFrames
 from .fuse import Guesses, fuse, load_fusion
 from .motion import FLOWS, PairFlows
 from .network import NETWORKS, by_network
-from .people import PROVENANCE, Track, VideoLabels, load_labels
+from .people import ABSENT, PROVENANCE, Track, VideoLabels, load_labels
 from .store import Arrays, BlockStore, job_key
 
 METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS, *NETWORKS)
@@ -243,7 +243,7 @@ def _solve(
 def seen_labels(columns: Columns, tracks: list[Track]) -> np.ndarray:
     """[F, K] bool: labelled there, and visible."""
     seen = np.zeros(columns.known.shape, dtype=bool)
-    joints = columns.known.shape[1] // len(tracks)
+    joints = columns.known.shape[1] // max(len(tracks), 1)
     for p, track in enumerate(tracks):
         seen[track.frames, p * joints : (p + 1) * joints] = [person.visible for person in track.people]
     return seen
@@ -341,7 +341,14 @@ def assemble(
                     if len(by_hand):
                         person.extra = {PROVENANCE: "mixed", "human_joints": by_hand.tolist()}
                     people.append(person)
-        out.append(replace(entry, index=number, people=people, is_labeled=entry.is_labeled or bool(people)))
+        entry = replace(entry, index=number, people=people, is_labeled=entry.is_labeled or bool(people))
+        gone = sorted(track_id for track_id, told in labels.absent.items() if number in told)
+        if gone or ABSENT in entry.extra:
+            entry.extra = {
+                **{k: v for k, v in entry.extra.items() if k != ABSENT},
+                **({ABSENT: gone} if gone else {}),
+            }
+        out.append(entry)
     video = replace(labels.video, frames=out)
     data = replace(labels.data, videos=[video])
     return PropagatedLabels(data, labels.data.layout, method, given, made)

@@ -15,6 +15,7 @@ let parts = new Map();    // start -> poses
 let queue = Promise.resolve();  // edits go out one after the other
 let waiting = 0;
 let jumped = -1;          // where `n` went last
+let adding = null;        // {x, y, u, v} of the box that is being drawn; {} before its first corner
 let zoom = { scale: 1, x: 0, y: 0 };
 
 async function ask(path, body) {
@@ -89,6 +90,12 @@ async function show(number) {
   paint.drawImage(image, zoom.x, zoom.y, meta.width * zoom.scale, meta.height * zoom.scale);
   now.points.forEach((points, p) => person(points, now, p));
   at("where").textContent = `frame ${frame} of ${meta.frames - 1}${meta.labelled.includes(frame) ? " · labelled" : ""}`;
+  if (adding && adding.v !== undefined) {
+    const [a, b] = toView(adding.x, adding.y), [c, d] = toView(adding.u, adding.v);
+    paint.strokeStyle = "#fff"; paint.lineWidth = zoom.ratio;
+    paint.strokeRect(a, b, c - a, d - b);
+  }
+  if (chosen && !now.state[chosen.p]) chosen = null;  // of another window's labels
   const name = chosen && now.state[chosen.p][chosen.j]
     ? `${meta.joints[chosen.j]} of person ${meta.tracks[chosen.p]}: ${meta.states[now.state[chosen.p][chosen.j]]}, `
       + (now.human[chosen.p][chosen.j] ? "set by hand" : `certainty ${now.confidence[chosen.p][chosen.j].toFixed(2)}`)
@@ -161,12 +168,14 @@ function send(verb, body, done) {
     try {
       const told = await ask(`api/${verb}`, { revision, ...body });
       revision = told.revision;
+      Object.assign(meta, { tracks: told.tracks, next: told.next });
       if (done) await done(told);
       if (waiting === 1) say(verb === "save" ? `written to ${told.output}` : "saved");
     } catch (error) {
       if (error.conflict) {
         const state = await ask("api/state");
         revision = state.revision;
+        Object.assign(meta, { tracks: state.tracks, next: state.next });
         await forget();
         say("NOT SAVED: another window had changed the labels; they are shown now", "failed");
       } else {
@@ -198,6 +207,24 @@ async function change(state) {
   await set(p, j, state === "occluded" && is === "occluded" ? "visible" : state, ...now.points[p][j]);
 }
 
+async function gone(state) {
+  if (!chosen) return;
+  const track = meta.tracks[chosen.p];
+  await send("edit", { set: [{ frame, track, joint: -1, state, x: 0, y: 0 }] }, forget);
+}
+
+async function add(box) {
+  const [left, right] = [box.x, box.u].sort((a, b) => a - b), [top, bottom] = [box.y, box.v].sort((a, b) => a - b);
+  if (right - left < 4 || bottom - top < 4) { say("too small a box: nobody was added", "failed"); return; }
+  const set = [], track = meta.next;
+  meta.standing.forEach((at, j) => {
+    if (!at) return;
+    const x = left + at[0] * (right - left), y = top + at[1] * (bottom - top);
+    set.push({ frame, track, joint: j, state: "visible", x: Math.round(x * 100) / 100, y: Math.round(y * 100) / 100 });
+  });
+  await send("edit", { set }, async () => { chosen = { p: meta.tracks.indexOf(track), j: set[0].joint }; await forget(); });
+}
+
 async function nearest(x, y) {
   const now = await poses(frame);
   let best = null, least = (14 * zoom.ratio) ** 2;
@@ -217,6 +244,7 @@ const pointer = (event) => {
 view.addEventListener("pointerdown", async (event) => {
   view.setPointerCapture(event.pointerId);
   const [x, y] = pointer(event);
+  if (adding) { const [u, v] = toVideo(x, y); adding = { x: u, y: v, u, v }; return; }
   const found = await nearest(x, y);
   if (found) { chosen = found; const [u, v] = toVideo(x, y); drag = { ...found, x: u, y: v, moved: false }; }
   else if (chosen && event.shiftKey) {  // a joint that has no label yet
@@ -226,6 +254,12 @@ view.addEventListener("pointerdown", async (event) => {
   await show(frame);
 });
 view.addEventListener("pointermove", (event) => {
+  if (adding && adding.v !== undefined && event.buttons) {
+    const [u, v] = toVideo(...pointer(event));
+    Object.assign(adding, { u, v });
+    show(frame);
+    return;
+  }
   if (!drag || !event.buttons) return;
   const [u, v] = toVideo(...pointer(event));
   if (!drag.moved && Math.hypot(u - drag.x, v - drag.y) * zoom.scale < 2) return;
@@ -233,6 +267,12 @@ view.addEventListener("pointermove", (event) => {
   show(frame);
 });
 view.addEventListener("pointerup", async () => {
+  if (adding && adding.v !== undefined) {
+    const box = adding;
+    adding = null;
+    await add(box);
+    return;
+  }
   const done = drag;
   drag = null;
   if (done && done.moved) {
@@ -294,6 +334,9 @@ const verbs = {
   uncertain,
   occlude: () => change("occluded"),
   remove: () => change("absent"),
+  add: () => { adding = adding ? null : {}; say(adding ? "draw a box around the new person" : "", "busy"); },
+  gone: () => gone("gone"),
+  everywhere: () => gone("removed"),
   undo: () => send("undo", {}, forget),
   redo: () => send("redo", {}, forget),
   propagate: () => { say("propagating…", "busy"); return send("propagate", {}, forget); },
@@ -303,7 +346,7 @@ for (const [id, run] of Object.entries(verbs)) {
   at(id).addEventListener("click", (event) => { event.currentTarget.blur(); Promise.resolve(run()).catch(trouble); });
 }
 
-const keys = { " ": "play", n: "uncertain", o: "occlude", Delete: "remove", Backspace: "remove", z: "undo", y: "redo", p: "propagate", s: "save" };
+const keys = { " ": "play", n: "uncertain", o: "occlude", Delete: "remove", Backspace: "remove", a: "add", x: "gone", X: "everywhere", z: "undo", y: "redo", p: "propagate", s: "save" };
 window.addEventListener("keydown", (event) => {
   if (at("trouble").open) return;
   const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -10, PageDown: 10 }[event.key];
@@ -311,6 +354,7 @@ window.addEventListener("keydown", (event) => {
   let run = null;
   if (event.altKey && move) run = () => nudge(...move);
   else if (step) run = () => show(frame + (event.shiftKey ? 10 * Math.sign(step) : step));
+  else if (event.key === "Escape" && adding) run = verbs.add;
   else if (event.key === "Home") run = () => show(0);
   else if (event.key === "End") run = () => show(meta.frames - 1);
   else if (event.key === "Tab" && document.activeElement.tagName !== "BUTTON") run = () => cycle(event.shiftKey ? -1 : 1);

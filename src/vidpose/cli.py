@@ -10,7 +10,7 @@ from typing import Annotated, Optional
 import typer
 
 from vidpose.cli_data import app as data_app
-from vidpose.cli_labels import propagate, review
+from vidpose.cli_labels import propagate, review, suggest
 from vidpose.cli_options import (
     AsJson,
     Detector,
@@ -35,6 +35,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(propagate)
+app.command()(suggest)
 app.command()(review)
 
 

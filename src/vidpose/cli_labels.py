@@ -117,6 +117,33 @@ def propagate(
         print(result if train_set else f"{output}: {result}")
 
 
+def suggest(
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="The video, an image folder or a glob of images.")
+    ],
+    labels: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Argument(metavar="LABELS", help="Labels that there are; without: evenly spaced frames."),
+    ] = None,
+    count: Annotated[int, typer.Option("-n", help="How many frames.", min=1)] = 10,
+    first_frame: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option("--first-frame", help="Number that LABELS gives to the first frame."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Which frames to label next."""
+    from vidpose.infer.propagation.suggest import suggest as run
+
+    found = run(source, labels, count, first_frame=first_frame, quiet=quiet)
+    if as_json:
+        print_json([one.to_dict() for one in found])
+        return
+    for one in found:
+        print(one)
+
+
 def review(
     video: Annotated[
         str, typer.Argument(metavar="VIDEO", help="The video, an image folder or a glob of images.")

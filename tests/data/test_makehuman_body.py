@@ -214,3 +214,18 @@ def test_eyes_look_forward_with_the_iris_in_the_middle(assets: Assets, man: np.n
     depth = assets.base.vertices[left, 2]
     pupil = left[depth > depth.max() - 0.001]  # a ring of vertices
     assert np.allclose(mesh.uvs[pupil].mean(0), [0.29, 0.30], atol=0.01)
+
+
+def test_joints_lie_where_people_click(assets: Assets, man: np.ndarray) -> None:
+    """Shoulders up and out, hips down and out, knees down: by centimetres, from where the bones turn."""
+    rig = fit_rig(assets, man)
+    points = joint_points(assets, rig, man)
+    at = dict(zip(points.names, points.rest, strict=True))
+    moved = {
+        name: at[f"left_{name}"] - rig.heads[rig.names.index(f"Left{bone}")]
+        for name, bone in {"shoulder": "Arm", "hip": "UpLeg", "knee": "Leg", "ankle": "Foot"}.items()
+    }
+    assert 0.01 < moved["shoulder"][1] < 0.05 and 0.003 < moved["shoulder"][0] < 0.03
+    assert -0.05 < moved["hip"][1] < -0.01 and 0.005 < moved["hip"][0] < 0.04
+    assert -0.06 < moved["knee"][1] < -0.02
+    assert np.allclose(moved["ankle"], 0)

@@ -156,10 +156,10 @@ def test_a_person_stands_on_the_ground_in_shoes_too(people: list[Person]) -> Non
 
 def test_joints_ride_with_the_rig_when_shoes_lift_a_person(people: list[Person]) -> None:
     for person in people:
-        knee = person.joints.index("left_knee")
-        assert person.rig.names[person.joint_bones[knee]] == "LeftLeg"
-        head = person.rig.heads[person.rig.names.index("LeftLeg")]
-        assert np.allclose(person.joint_places[knee], head)
+        ankle = person.joints.index("left_ankle")
+        assert person.rig.names[person.joint_bones[ankle]] == "LeftFoot"
+        head = person.rig.heads[person.rig.names.index("LeftFoot")]
+        assert np.allclose(person.joint_places[ankle], head)
         assert person.hip_height == person.rig.heads[person.rig.names.index("Hips"), 1]
 
 

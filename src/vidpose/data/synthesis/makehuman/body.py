@@ -307,6 +307,23 @@ _HEADS = {
 }  # fmt: skip
 
 
+_RIDES_ON = {
+    "shoulder": "{Side}Shoulder", "elbow": "{Side}Arm", "wrist": "{Side}ForeArm", "hip": "Hips",
+    "knee": "{Side}UpLeg",
+}  # fmt: skip
+"""Bones that carry the joints which are moved from where bones turn to where people click."""
+_UP = {"shoulder": 0.06, "hip": -0.06}
+"""Shares of the torso, from the middle of the hips to that of the shoulders."""
+_OUT = {"shoulder": 0.03, "hip": 0.10}
+"""Shares of the way from the joint of the other side."""
+_ALONG = {"elbow": ("shoulder", 0.036), "wrist": ("elbow", 0.06), "knee": ("hip", 0.083)}
+"""Shares of the limb, away from the joint that is named.
+
+All are estimated by benchmarks/joint_offsets.py on people of LSP-extended that no score is taken from, with a
+model trained on rendered people whose joints lay where bones turn.
+"""
+
+
 @dataclass
 class JointPoints:
     """Points that ride rigidly on a bone: joints of PoseTrack and COCO together."""
@@ -322,18 +339,35 @@ class JointPoints:
 def joint_points(assets: Assets, rig: Rig, vertices: np.ndarray) -> JointPoints:
     """Where the joints of PoseTrack (15) and COCO (17) are on a shaped body.
 
-    Joints of the limbs are the heads of their bones, ``head_bottom`` is the neck's; nose, eyes, ears and the
-    top of the head ride on the head.
+    Joints of the limbs are the heads of their bones, moved to where people click (shoulders and hips lie
+    nearer the surface); ``head_bottom`` is the neck's; nose, eyes, ears and the top of the head ride on the
+    head.
 
     Raises:
         InputError: the rig lacks a bone.
     """
     index = {name: row for row, name in enumerate(rig.names)}
-    lacking = sorted(set(_HEADS.values()) - set(index))
+    carriers = {bone.format(Side=side) for bone in _RIDES_ON.values() for side in ("Left", "Right")}
+    lacking = sorted((set(_HEADS.values()) | carriers) - set(index))
     if lacking:
         raise InputError(f"{assets.rig_path}: has no bone {lacking[0]}, the rig cmu_mb is needed")
     face = landmarks(assets, vertices)
     names = (*LANDMARKS, *_HEADS)
-    bones = [index["Head"]] * len(LANDMARKS) + [index[bone] for bone in _HEADS.values()]
-    rest = [face[name] for name in LANDMARKS] + [rig.heads[index[bone]] for bone in _HEADS.values()]
+    bones = [index["Head"]] * len(LANDMARKS)
+    rest = [face[name] for name in LANDMARKS]
+    turns = {name: rig.heads[index[bone]] for name, bone in _HEADS.items()}
+    torso = sum(turns[f"{s}_shoulder"] - turns[f"{s}_hip"] for s in ("left", "right")) / 2
+    for name, bone in _HEADS.items():
+        side, _, part = name.partition("_")
+        point = turns[name]
+        if part in _UP:
+            other = turns[f"{'right' if side == 'left' else 'left'}_{part}"]
+            point = point + _UP[part] * torso + _OUT[part] * (point - other)
+        elif part in _ALONG:
+            start, share = _ALONG[part]
+            point = point + share * (point - turns[f"{side}_{start}"])
+        if part in _RIDES_ON:
+            bone = _RIDES_ON[part].format(Side=side.capitalize())
+        bones.append(index[bone])
+        rest.append(point)
     return JointPoints(names, np.array(bones, np.int32), np.array(rest, np.float32))

@@ -391,3 +391,13 @@ def test_labels_without_people_are_told(film: Path, tmp_path: Path) -> None:
 def test_wrong_options_are_told(film: Path, labels: Path, changed: dict[str, Any], match: str) -> None:
     with pytest.raises(InputError, match=match):
         propagate(film, labels, **changed)
+
+
+def test_what_the_reader_remarks_is_told(film: Path, labels: Path) -> None:
+    content = json.loads(labels.read_text())
+    content["annotations"][1]["id"] = 1.5
+    labels.write_text(json.dumps(content))
+    result = propagate(film, labels, "copy")
+    assert len(result.remarks) == 1 and "1.5 is not a whole number" in result.remarks[0]
+    assert str(result).splitlines()[1] == f"note: {result.remarks[0]}"
+    assert result.to_dict()["remarks"] == result.remarks

@@ -207,6 +207,8 @@ def review(
     output = output or labels.with_name(f"{labels.stem}.reviewed{labels.suffix}")
     check_output(output, [video, str(labels)], None)
     session = ReviewSession(video, labels, output, quiet=False)
+    for remark in session.labels.remarks:
+        print(f"note: {remark}")
 
     def tell(url: str) -> None:
         print(f"review: {url}")

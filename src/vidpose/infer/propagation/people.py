@@ -71,6 +71,8 @@ class VideoLabels:
     """Frames by which people go on before their first and after their last label."""
     absent: dict[int, set[int]] = field(default_factory=dict)
     """Track id -> frames, not labelled as a whole, in which the person is said not to be."""
+    remarks: list[str] = field(default_factory=list)
+    """What is odd in the file, or was left out of it."""
 
 
 def load_labels(
@@ -104,7 +106,10 @@ def load_labels(
         raise InputError(f"{path}: holds {len(videos)} videos; propagation takes the labels of one")
     data, video = videos[0]
     numbers = frame_numbers(video, count, names, path, first_frame)
-    return arrange_labels(data, video, dict(zip(numbers, video.frames, strict=True)), count, path, extend)
+    entries = dict(zip(numbers, video.frames, strict=True))
+    found = arrange_labels(data, video, entries, count, path, extend)
+    found.remarks = labels.remarks
+    return found
 
 
 def arrange_labels(

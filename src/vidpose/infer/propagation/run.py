@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -48,6 +48,8 @@ class PropagatedLabels:
     """Poses that were given."""
     made: int
     """Poses that were propagated."""
+    remarks: list[str] = field(default_factory=list)
+    """What is odd in the labels' file, or was left out of it."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -79,10 +81,11 @@ class PropagatedLabels:
 
     def __str__(self) -> str:
         numbers = self.to_dict()
-        return (
+        told = (
             f"{numbers['frames']} frames, {numbers['people']} people, {self.given} poses given and "
             f"{self.made} propagated by {self.method}"
         )
+        return "\n".join([told, *(f"note: {remark}" for remark in self.remarks)])
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -91,6 +94,7 @@ class PropagatedLabels:
             "people": len({person.track_id for frame in self.frames for person in frame.people}),
             "given": self.given,
             "propagated": self.made,
+            "remarks": self.remarks,
         }
 
 
@@ -351,7 +355,7 @@ def assemble(
         out.append(entry)
     video = replace(labels.video, frames=out)
     data = replace(labels.data, videos=[video])
-    return PropagatedLabels(data, labels.data.layout, method, given, made)
+    return PropagatedLabels(data, labels.data.layout, method, given, made, labels.remarks)
 
 
 def _person(

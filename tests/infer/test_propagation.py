@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from vidpose.data.convert import write_labels
 from vidpose.data.dataset import Frame, Person, Video
+from vidpose.data.layouts.recognise import read_labels
 from vidpose.errors import InputError
 from vidpose.infer.propagation import methods, propagate
 from vidpose.infer.propagation.columns import Columns, arrange
@@ -394,10 +396,11 @@ def test_wrong_options_are_told(film: Path, labels: Path, changed: dict[str, Any
 
 
 def test_what_the_reader_remarks_is_told(film: Path, labels: Path) -> None:
-    content = json.loads(labels.read_text())
-    content["annotations"][1]["id"] = 1.5
-    labels.write_text(json.dumps(content))
-    result = propagate(film, labels, "copy")
-    assert len(result.remarks) == 1 and "1.5 is not a whole number" in result.remarks[0]
+    drawing = labels.with_suffix(".xml")
+    write_labels(read_labels(labels).splits, drawing, "cvat")
+    car = '<track id="99" label="car"><box frame="0" outside="0" xtl="1" ytl="1" xbr="9" ybr="9"/></track>'
+    drawing.write_text(drawing.read_text().replace("</annotations>", f"{car}</annotations>"))
+    result = propagate(film, drawing, "copy")
+    assert len(result.remarks) == 1 and "'car' are no people" in result.remarks[0]
     assert str(result).splitlines()[1] == f"note: {result.remarks[0]}"
     assert result.to_dict()["remarks"] == result.remarks

@@ -14,6 +14,7 @@ import argparse
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -89,6 +90,23 @@ def score(truth: PoseDataset, found: PoseDataset, interval: int) -> dict[str, di
     return scores
 
 
+def draw(results: list[dict[str, Any]], path: Path) -> None:
+    """mAP of frames without labels over the distance of the labels, a line for each method."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.6, 4.2), layout="constrained")
+    axes = figure.subplots()
+    for method in dict.fromkeys(row["method"] for row in results):
+        rows = [row for row in results if row["method"] == method and row["frames"] == "unlabelled"]
+        points = [[row[key] for row in rows] for key in ("T", "Mean")]
+        axes.plot(*points, marker="o", ms=4, label=method, linewidth=2.5 if method == "auto" else 1.2)
+    axes.set(xlabel="frames from label to label", ylabel="mAP of frames without labels", ylim=(0, 100))
+    axes.set_xticks(sorted({row["T"] for row in results}))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=110)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -99,6 +117,7 @@ def main() -> None:
         "--methods", nargs="+", default=["copy", "interpolate", "spline", "dis/1", "dis", "auto"]
     )
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    parser.add_argument("--plot", type=Path, help="also draw the curves over T")
     options = parser.parse_args()
     known = {*METHODS, *(f"{name}/1" for name in METHODS)}
     if not set(options.methods) <= known:
@@ -120,6 +139,8 @@ def main() -> None:
         parser.error(str(error))
     if options.out:
         write_json(options.out, results)
+    if options.plot:
+        draw(results, options.plot)
 
 
 if __name__ == "__main__":

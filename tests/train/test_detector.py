@@ -8,9 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou
+from vidpose.models.factory import create_model, save_model
 from vidpose.models.person_detector import load_detector
 from vidpose.train.detector import FrameDataset, augment, average_precision, build, score_detector
 from vidpose.train.recipe import Recipe, load_recipe
@@ -61,6 +63,25 @@ def recipe(root: Path, **train) -> Recipe:
     model = {"name": "person_detector", "backbone": "hrnet_w8_small", "long_side": 128, "head_channels": 8}
     options = {"batch_size": 2, "optimizer": "adamw", "lr": 4e-3, "num_workers": 0, **train}
     return Recipe(task="detector", model=model, data={"root": str(root)}, train=options)
+
+
+def test_a_detector_starts_from_a_pose_models_backbone_or_another_detector(
+    data_root: Path, tmp_path: Path
+) -> None:
+    pose = create_model("hrnet", backbone="hrnet_w8_small", input_size=(64, 64))
+    save_model(pose, tmp_path / "pose.safetensors")
+    model, _, _ = build(recipe(data_root, init_from=str(tmp_path / "pose.safetensors")))
+    for key, value in pose.state_dict().items():
+        if key.startswith("backbone.") and key in model.state_dict():
+            assert torch.equal(value, model.state_dict()[key]), key
+    model.centre.bias.data += 1
+    save_model(model, tmp_path / "detector.safetensors")
+    again, _, _ = build(recipe(data_root, init_from=str(tmp_path / "detector.safetensors")))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    wide = create_model("hrnet", backbone="hrnet_w16_small", input_size=(64, 64))
+    save_model(wide, tmp_path / "wide.safetensors")
+    with pytest.raises(InputError, match="detector's backbone hrnet_w8_small"):
+        build(recipe(data_root, init_from=str(tmp_path / "wide.safetensors")))
 
 
 def test_boxes_follow_the_augmentation():

@@ -22,6 +22,7 @@ from vidpose.errors import InputError
 from vidpose.geometry import box_iou, normalize_image
 from vidpose.models.backbones import create_backbone
 from vidpose.models.checkpoint_files import locate, read_checkpoint
+from vidpose.models.checkpoint_formats import convert
 
 STRIDE = 4
 """Input pixels per cell of the heatmap."""
@@ -188,6 +189,31 @@ def load_detector(source: str | os.PathLike[str], device: str | torch.device = "
     except (TypeError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit its own description: {str(error).splitlines()[0]}") from error
     return model.to(device).eval()
+
+
+def start_from(model: PersonDetector, source: str | os.PathLike[str]) -> int:
+    """Fills a detector from another one, or its backbone from a pose model's; returns how many tensors.
+
+    Args:
+        source: a file, a folder or a hub id, as of ``load_weights``.
+
+    Raises:
+        InputError: the checkpoint does not hold the detector's whole backbone. The model is unchanged.
+    """
+    checkpoint = read_checkpoint(locate(source))
+    tensors, own = convert(checkpoint).tensors, model.state_dict()
+    fitting = {key: v for key, v in tensors.items() if key in own and v.shape == own[key].shape}
+    if len(fitting) < len(own):  # no detector of this shape: the backbone alone
+        fitting = {key: v for key, v in fitting.items() if key.startswith("backbone.")}
+    wanted = [k for k in own if k.startswith("backbone.") and not k.endswith("num_batches_tracked")]
+    missing = [key for key in wanted if key not in fitting]
+    if missing:
+        raise InputError(
+            f"{checkpoint.path}: {len(missing)} of {len(wanted)} tensors of the detector's backbone "
+            f"{model.config['backbone']} are not in it, or have another shape: {missing[0]}"
+        )
+    model.load_state_dict(fitting, strict=False)
+    return len(fitting)
 
 
 def letterbox(image: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray]:

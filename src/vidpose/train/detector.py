@@ -19,7 +19,14 @@ from vidpose.data.frames import read_frame
 from vidpose.data.readers import Frame, read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
-from vidpose.models.person_detector import MULTIPLE, STRIDE, DetectorTargets, PersonDetector, make_targets
+from vidpose.models.person_detector import (
+    MULTIPLE,
+    STRIDE,
+    DetectorTargets,
+    PersonDetector,
+    make_targets,
+    start_from,
+)
 from vidpose.train.module import TrainedModule
 from vidpose.train.recipe import Recipe, check_types
 
@@ -322,6 +329,8 @@ def build(recipe: Recipe) -> tuple[PersonDetector, FrameDataset, FrameDataset]:
         raise InputError(f"recipe: {wrong}; a detector has name: person_detector, {', '.join(known[1:])}")
     check_types([PersonDetector.__init__], options)
     model = PersonDetector(**options)
+    if recipe.train.init_from is not None:
+        start_from(model, recipe.train.init_from)
     # The height of a 4:3 picture; portrait pictures are cut, which the jitter does anyway.
     size = (-(-model.long_side * 3 // 4 // MULTIPLE) * MULTIPLE, model.long_side)
     training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=recipe.train.seed)

@@ -122,6 +122,18 @@ def test_videos_without_labels_stay_as_they_are(root: Path) -> None:
     assert filled.videos[0] is empty
 
 
+def test_what_was_propagated_before_is_made_anew(root: Path) -> None:
+    once = fill_labels(thin_labels(read_dataset(root, "train"), 4), "copy")
+    twice = fill_labels(once, "interpolate")
+    straight = fill_labels(thin_labels(read_dataset(root, "train"), 4), "interpolate")
+    for (_, mine), (_, other) in zip(twice.frames(), straight.frames(), strict=True):
+        for a, b in zip(mine.people, other.people, strict=True):
+            np.testing.assert_array_equal(a.keypoints, b.keypoints)
+    # In frames 1, 3, 5 and 7 there are propagated poses alone: nothing to go by, and nothing is lost.
+    alone = fill_labels(thin_labels(once, 2), "interpolate")
+    assert [f.is_labeled for f in alone.videos[0].frames] == [k % 2 == 1 for k in range(9)]
+
+
 def test_unsure_joints_are_not_trained_on_and_labels_by_hand_are(root: Path) -> None:
     data = fill_labels(thin_labels(read_dataset(root, "train"), 4), "interpolate")
     people = [person for _, frame in data.frames() for person in frame.people]

@@ -18,7 +18,7 @@ from vidpose.errors import InputError
 from vidpose.models.video_model import PoseModel
 
 from .frames import NumberedFrames
-from .people import PROVENANCE, arrange_labels
+from .people import PROVENANCE, arrange_labels, is_labelled
 from .run import check_method, load_network, propagate_labels
 from .store import BlockStore, job_key
 
@@ -109,12 +109,17 @@ def fill_labels(
     check_method(method)
     videos = []
     for number, video in enumerate(progress.track(data.videos, "propagate", unit="videos", quiet=quiet)):
-        if not any(frame.is_labeled and frame.people for frame in video.frames) or len(video.frames) < 2:
+        if len(video.frames) < 2 or not any(_by_hand(person) for f in video.frames for person in f.people):
             videos.append(video)
             continue
         folder = work / f"{number:05d}" if work is not None else None
         videos.append(_fill(video, data, method, model, extend, folder))
     return replace(data, videos=videos)
+
+
+def _by_hand(person: Person) -> bool:
+    """Whether something of the person can be propagated: an earlier propagation's poses are made anew."""
+    return is_labelled(person) and person.extra.get(PROVENANCE) != "propagated"
 
 
 def _fill(
@@ -131,12 +136,7 @@ def _fill(
         if max(places) >= frames.count:
             raise InputError(f"{frames.path(0)}: has {frames.count} frames, labels tell of {max(places)}")
         entries = dict(zip(places, video.frames, strict=True))
-        try:
-            labels = arrange_labels(data, video, entries, frames.count, video.source, extend)
-        except InputError as error:
-            if "no labelled person" in str(error):
-                return video
-            raise
+        labels = arrange_labels(data, video, entries, frames.count, video.source, extend)
         told = [
             (n, f.is_labeled, [(p.track_id, p.keypoints.tobytes()) for p in f.people])
             for n, f in entries.items()

@@ -277,6 +277,11 @@ def place_tracks(
     return out
 
 
+def is_labelled(person: Person) -> bool:
+    """One person, and not a crowd, with a joint."""
+    return not person.is_crowd and bool((person.keypoints[:, 2] > 0).any())
+
+
 def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> list[Track]:
     """The people of the labelled frames, by their track ids, without stretches.
 
@@ -290,7 +295,7 @@ def make_tracks(frames: dict[int, Frame], labelled: np.ndarray, path: Path) -> l
     for number in labelled.tolist():
         seen: set[int] = set()
         for person in frames[number].people:
-            if person.is_crowd or not (person.keypoints[:, 2] > 0).any():
+            if not is_labelled(person):
                 continue
             if person.track_id in seen:
                 raise InputError(

@@ -20,15 +20,14 @@ import numpy as np
 
 from vidpose.data.convert import write_labels
 from vidpose.data.dataset import PoseDataset, Video
-from vidpose.data.layouts.recognise import read_labels
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
-from vidpose.infer.propagation import METHODS, propagate
-from vidpose.infer.propagation.dataset import thin_labels
+from vidpose.infer.propagation import METHODS
+from vidpose.infer.propagation.dataset import fill_labels, thin_labels
+from vidpose.infer.propagation.run import load_network
 from vidpose.io.files import write_json
 from vidpose.progress import track
-from vidpose.skeletons import POSETRACK18
 
 INTERVALS = (2, 3, 5, 7, 9, 15)
 RIVALS = ("copy", "interpolate", "spline", "dis/1", "dis", "auto")
@@ -44,27 +43,31 @@ def longest_run(video: Video) -> Video:
     return replace(video, frames=frames)
 
 
+def read_runs(given: str) -> PoseDataset:
+    """The longest labelled run of every video of ``DIR:SPLIT``, where it has three frames or more."""
+    folder, _, split = given.rpartition(":")
+    data = read_dataset(folder, split)
+    return replace(data, videos=[run for v in data.videos if len((run := longest_run(v)).frames) > 2])
+
+
 def propagated(data: PoseDataset, interval: int, method: str) -> PoseDataset:
     """Every video of a data set, its labels thinned and propagated."""
     name, _, way = method.partition("/")
-    out = []
+    title, model, videos = f"{method} T={interval}", load_network(name), []
+    for video in track(data.videos, title, unit="videos"):
+        thinned = thin_labels(replace(data, videos=[video]), interval)
+        videos += fill_labels(thinned, name, model, one_way=way == "1", extend=interval).videos
+    return replace(data, videos=videos)
+
+
+def official_ap(truth: PoseDataset, found: PoseDataset) -> dict[str, float]:
+    """PoseTrack's official AP, by joint and in the mean."""
     with tempfile.TemporaryDirectory() as folder:
-        for k, video in enumerate(track(data.videos, f"{method} T={interval}", unit="videos")):
-            labels = Path(folder) / f"{k}.json"
-            write_labels([thin_labels(replace(data, videos=[video]), interval)], labels, "posetrack18")
-            images = [frame.path for frame in video.frames]
-            try:
-                found = propagate(images, labels, name, one_way=way == "1", extend=interval)  # type: ignore[arg-type]
-            except InputError:  # nobody in the frames that kept their labels
-                out.append(read_labels(labels).splits[0].videos[0])
-                continue
-            given = {frame.image_id: frame for frame in video.frames}
-            frames = [
-                replace(mine, image_id=frame.image_id, file_name=frame.file_name)
-                for mine, frame in zip(found.frames, given.values(), strict=True)
-            ]
-            out.append(replace(video, frames=frames))
-    return replace(data, videos=out, skeleton=POSETRACK18)  # as the files of labels have it
+        places = [Path(folder) / name for name in ("truth", "found")]
+        for data, place in zip((truth, found), places, strict=True):
+            write_labels([data], place, "posetrack18")
+        result = evaluate(*(place / "annotations" / truth.split for place in places))
+    return {name: float(result["ap"][name]) for name in COLUMNS}
 
 
 def score(truth: PoseDataset, found: PoseDataset, interval: int) -> dict[str, dict[str, float]]:
@@ -80,13 +83,7 @@ def score(truth: PoseDataset, found: PoseDataset, interval: int) -> dict[str, di
                 ]
                 videos.append(replace(video, frames=kept))
             parts.append(replace(data, videos=videos))
-        with tempfile.TemporaryDirectory() as folder:
-            places = [Path(folder) / name for name in ("truth", "found")]
-            for data, place in zip(parts, places, strict=True):
-                write_labels([data], place, "posetrack18")
-            split = truth.split
-            result = evaluate(*(place / "annotations" / split for place in places))
-            scores[title] = {name: float(result["ap"][name]) for name in COLUMNS}
+        scores[title] = official_ap(*parts)
     return scores
 
 
@@ -122,11 +119,9 @@ def main() -> None:
     known = {*METHODS, *(f"{name}/1" for name in METHODS)}
     if not set(options.methods) <= known:
         parser.error(f"methods are {', '.join(METHODS)}")
-    folder, _, split = options.data.rpartition(":")
     results = []
     try:
-        data = read_dataset(folder, split)
-        data = replace(data, videos=[run for v in data.videos if len((run := longest_run(v)).frames) > 2])
+        data = read_runs(options.data)
         print(f"{'':4}{'method':14}{'frames':12}" + "".join(f"{name:>9}" for name in COLUMNS))
         for interval in options.intervals:
             for method in options.methods:

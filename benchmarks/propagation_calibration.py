@@ -15,10 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from propagation import longest_run
+from propagation import read_runs
 
 from vidpose.data.dataset import PoseDataset
-from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.infer.propagation.dataset import fill_labels, thin_labels
 from vidpose.io.files import write_json
@@ -92,13 +91,11 @@ def main() -> None:
     curves: dict[str, list[dict[str, float]]] = {}
     try:
         for given in options.data:
-            folder, _, split = given.rpartition(":")
-            data = read_dataset(folder, split)
-            runs = [run for v in data.videos if len((run := longest_run(v)).frames) > 2]
+            data = read_runs(given)
             for interval in options.intervals:
-                sure, right = joints(replace(data, videos=runs), interval)
+                sure, right = joints(data, interval)
                 rows = table(sure, right)
-                name = f"{Path(folder).name}, T = {interval}"
+                name = f"{data.root.name}, T = {interval}"
                 curves[name] = rows
                 error = sum(r["joints"] * abs(r["confidence"] - r["right"]) for r in rows) / len(sure)
                 print(f"{name}: {len(sure)} joints, mean distance of confidence and truth {error:.3f}")

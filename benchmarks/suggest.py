@@ -16,13 +16,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from propagation import longest_run
+from propagation import official_ap, read_runs
 
 from vidpose.data.convert import write_labels
 from vidpose.data.dataset import PoseDataset, Video
-from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
-from vidpose.evaluate import evaluate
 from vidpose.infer.propagation.dataset import fill_labels
 from vidpose.infer.propagation.suggest import evenly, suggest
 from vidpose.io.files import write_json
@@ -55,12 +53,7 @@ def score(truth: PoseDataset, chosen: list[list[int]]) -> float:
     """Official mAP of what is propagated from the labels of some frames of each video."""
     videos = [with_labels(video, frames) for video, frames in zip(truth.videos, chosen, strict=True)]
     found = fill_labels(replace(truth, videos=videos), extend=10**6)
-    with tempfile.TemporaryDirectory() as folder:
-        places = [Path(folder) / name for name in ("truth", "found")]
-        for data, place in zip((truth, found), places, strict=True):
-            write_labels([data], place, "posetrack18")
-        result = evaluate(*(place / "annotations" / truth.split for place in places))
-    return float(result["ap"]["Mean"])
+    return official_ap(truth, found)["Mean"]
 
 
 def main() -> None:
@@ -71,11 +64,9 @@ def main() -> None:
     parser.add_argument("--intervals", type=int, nargs="+", default=[7, 5, 4])
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
-    folder, _, split = options.data.rpartition(":")
     rows = []
     try:
-        data = read_dataset(folder, split)
-        data = replace(data, videos=[run for v in data.videos if len((run := longest_run(v)).frames) > 2])
+        data = read_runs(options.data)
         print(f"{'T':>3}{'even':>9}" + "".join(f"{f'x {share:.1f}':>9}" for share in SHARES), flush=True)
         for interval in options.intervals:
             counts = [max(round(len(video.frames) / interval), 2) for video in data.videos]

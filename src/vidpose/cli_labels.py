@@ -114,7 +114,7 @@ def propagate(
     if as_json:
         print_json({**result.to_dict(), "output": str(output)})
     else:
-        print(result if train_set else f"{output}: {result}")
+        print(f"{output}: {result}")
 
 
 def suggest(

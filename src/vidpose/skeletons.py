@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -177,6 +178,30 @@ def get_skeleton(name: str) -> Skeleton:
     if name not in SKELETONS:
         raise ValueError(f"unknown joint set {name!r}; known: {', '.join(SKELETONS)}")
     return SKELETONS[name]
+
+
+def symmetric_places(
+    skeleton: Skeleton, middle: Mapping[str, float], left: Mapping[str, tuple[float, float]]
+) -> list[tuple[float, float] | None]:
+    """Where the joints of a symmetric figure are, x from its middle, the left ones at positive x.
+
+    Args:
+        middle: height of joints on the middle line, by name. left: (x, y) of a pair's left one, by part.
+
+    Returns:
+        A place for every joint; ``None`` for one that neither knows.
+    """
+    places: list[tuple[float, float] | None] = []
+    for name in skeleton.joints:
+        side, _, part = name.partition("_")
+        if name in middle:
+            places.append((0.0, middle[name]))
+        elif side in ("left", "right") and part in left:
+            x, y = left[part]
+            places.append((x if side == "left" else -x, y))
+        else:
+            places.append(None)
+    return places
 
 
 def convert_keypoints(

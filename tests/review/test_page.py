@@ -119,6 +119,13 @@ def saved(page: Any) -> None:
     page.wait_for_function("document.getElementById('saved').textContent === 'saved'")
 
 
+def press(page: Any, *keys: str) -> None:
+    """Presses keys, and waits until all that they did is saved."""
+    for key in keys:
+        page.keyboard.press(key)
+    saved(page)
+
+
 def go(page: Any, frame: int) -> None:
     page.keyboard.press("Home")
     for _ in range(frame):
@@ -177,19 +184,13 @@ def test_people_are_added_and_sent_away(served: Served, browser: Any) -> None:
     assert "person 1" in page.inner_text("#chosen") and "set by hand" in page.inner_text("#chosen")
     page.keyboard.press("Tab")
     go(page, 7)
-    page.keyboard.press("x")
-    saved(page)
+    press(page, "x")
     assert people(page, 6) == [15, 15] and people(page, 7) == [15, 0]
-    page.keyboard.press("X")
-    saved(page)
+    press(page, "X")
     assert people(page, 5) == [15, 0]
-    page.keyboard.press("z")
-    page.keyboard.press("z")
-    page.keyboard.press("z")
-    saved(page)
+    press(page, "z", "z", "z")
     assert people(page, 5) == [15, 0] and people(page, 7) == [15, 0]
-    page.keyboard.press("y")
-    saved(page)
+    press(page, "y")
     assert people(page, 5) == [15, 15]
     assert page.errors == []
 

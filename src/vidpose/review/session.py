@@ -18,14 +18,13 @@ from vidpose.errors import InputError
 from vidpose.geometry import enclosing_box
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
-from vidpose.infer.propagation.fuse import fuse, load_fusion
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import PROVENANCE, load_labels, make_tracks, place_tracks
-from vidpose.infer.propagation.run import PropagatedLabels, assemble, make_guesses, seen_labels
+from vidpose.infer.propagation.run import PropagatedLabels, assemble, by_fusion
 from vidpose.infer.propagation.store import Arrays, BlockStore
 
 from .journal import Journal
-from .standing import standing_pose
+from .standing import standing_in_box
 
 STATES = ("visible", "occluded", "absent")
 """Of a joint that a person has set: seen, hidden, or not to be labelled at all."""
@@ -126,7 +125,7 @@ class ReviewSession:
     def standing(self) -> list[tuple[float, float] | None]:
         """[J] where a new person's joints are in their box; ``None``: the labels never have that joint."""
         used = np.any([t.keypoints[:, :, 2].any(axis=0) for t in self.labels.tracks], axis=0)
-        pose = standing_pose(self.joints)
+        pose = standing_in_box(self.joints)
         return [place if known else None for place, known in zip(pose, used, strict=True)]
 
     # -- edits
@@ -221,10 +220,10 @@ class ReviewSession:
         columns = arrange(tracks, self.frames.count)
         points, confidence = np.zeros((self.frames.count, 0, 2)), np.zeros((self.frames.count, 0))
         if tracks:  # not everybody was removed
-            seen = seen_labels(columns, tracks)
             store, title = _Kept(self._carried, columns), f"propagate {self.frames.name}"
-            guesses = make_guesses(columns, self._flows, seen, store, title, self._quiet)
-            points, confidence = fuse(columns, guesses, self.joints, load_fusion())
+            points, confidence = by_fusion(
+                columns, tracks, self._flows, self.joints, store, title, self._quiet
+            )
         labels = replace(labels, frames=given, tracks=tracks, partial=partial, absent=absent)
         return assemble(labels, columns, points, confidence, self.frames, "auto")
 
@@ -237,29 +236,27 @@ class ReviewSession:
         for entry in self._stack()[0]:
             for values in entry:
                 edit = Edit(**values)
-                if edit.joint < 0:
-                    everywhere = edit.state == "removed"
-                    for number, frame in given.items():
-                        if everywhere or number == edit.frame:
-                            frame.people = [p for p in frame.people if p.track_id != edit.track]
-                    for number in list(partial[edit.track]) if everywhere else [edit.frame]:
-                        partial[edit.track].pop(number, None)
-                    if everywhere:
-                        absent[edit.track].clear()
-                    elif not (edit.frame in given and given[edit.frame].is_labeled):
-                        absent[edit.track].add(edit.frame)
-                    continue
-                absent[edit.track].discard(edit.frame)
-                labelled = given.get(edit.frame)
-                if labelled is not None and labelled.is_labeled:
-                    people = labelled.people
-                    k = next((k for k, p in enumerate(people) if p.track_id == edit.track), None)
-                    if k is None:
-                        people.append(self._empty(edit))
-                        k = len(people) - 1
-                    people[k] = _with_joint(people[k], edit)
+                own, away = partial[edit.track], absent[edit.track]
+                frame = given.get(edit.frame)
+                labelled = frame.people if frame is not None and frame.is_labeled else None
+                if edit.joint >= 0:
+                    away.discard(edit.frame)
+                if edit.state == "removed":
+                    for entered in given.values():
+                        _take_out(entered.people, edit.track)
+                    own.clear()
+                    away.clear()
+                elif edit.state == "gone":
+                    own.pop(edit.frame, None)
+                    if labelled is not None:
+                        _take_out(labelled, edit.track)
+                    else:
+                        away.add(edit.frame)
+                elif labelled is not None:
+                    k = next((k for k, p in enumerate(labelled) if p.track_id == edit.track), len(labelled))
+                    person = labelled[k] if k < len(labelled) else self._empty(edit)
+                    labelled[k : k + 1] = [_with_joint(person, edit)]
                 else:
-                    own = partial[edit.track]
                     own[edit.frame] = _with_joint(own.get(edit.frame) or self._empty(edit), edit)
         return given, partial, absent
 
@@ -366,6 +363,10 @@ class _Kept(BlockStore):
             while len(self._kept) > _MOST_BLOCKS:
                 self._kept.popitem(last=False)
         return self._kept[key]
+
+
+def _take_out(people: list[Person], track_id: int) -> None:
+    people[:] = [person for person in people if person.track_id != track_id]
 
 
 def _with_joint(person: Person, edit: Edit) -> Person:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidpose.skeletons import Skeleton
+from vidpose.skeletons import Skeleton, symmetric_places
 
 _MIDDLE = {
     "head_top": 0.0, "nose": 0.09, "face": 0.09, "head_bottom": 0.17, "neck": 0.19, "chest": 0.28,
@@ -14,19 +14,10 @@ _SIDES = {  # distance from the middle, and height
 }  # fmt: skip
 
 
-def standing_pose(joints: Skeleton) -> list[tuple[float, float] | None]:
+def standing_in_box(joints: Skeleton) -> list[tuple[float, float] | None]:
     """For every joint (x, y) in shares of a box's width and height, the left ones on its right.
 
     ``None``: a joint that nobody has told of.
     """
-    out: list[tuple[float, float] | None] = []
-    for name in joints.joints:
-        side, _, part = name.partition("_")
-        if name in _MIDDLE:
-            out.append((0.5, _MIDDLE[name]))
-        elif side in ("left", "right") and part in _SIDES:
-            away, height = _SIDES[part]
-            out.append((0.5 + (away if side == "left" else -away), height))
-        else:
-            out.append(None)
-    return out
+    places = symmetric_places(joints, _MIDDLE, _SIDES)
+    return [(0.5 + at[0], at[1]) if at is not None else None for at in places]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vidpose.data.describe import Measures
-from vidpose.skeletons import Skeleton
+from vidpose.skeletons import Skeleton, symmetric_places
 from vidpose.view.dataset_charts import COLORS, Cell, Splits
 
 if TYPE_CHECKING:
@@ -27,17 +27,8 @@ _LEFT = {
 
 def standing_pose(skeleton: Skeleton) -> np.ndarray | None:
     """[J, 2] x, y of a standing person, 1 high; ``None`` if a joint of the set has no known place."""
-    places = []
-    for name in skeleton.joints:
-        side, _, part = name.partition("_")
-        if name in _MIDDLE:
-            places.append((0.0, _MIDDLE[name]))
-        elif side in ("left", "right") and part in _LEFT:
-            x, y = _LEFT[part]
-            places.append((x if side == "left" else -x, y))
-        else:
-            return None
-    return np.array(places)
+    places = symmetric_places(skeleton, _MIDDLE, _LEFT)
+    return None if None in places else np.array(places)
 
 
 def joint_shares(measures: Measures) -> tuple[np.ndarray, np.ndarray]:

@@ -42,7 +42,7 @@ class TrainSetReport:
 
     def __str__(self) -> str:
         return (
-            f"{self.out}: {self.videos} videos in {self.split}, {self.given} poses given and "
+            f"{self.videos} videos in {self.split}, {self.given} poses given and "
             f"{self.propagated} propagated by {self.method}"
         )
 
@@ -91,6 +91,7 @@ def fill_labels(
     method: str = "auto",
     model: PoseModel | None = None,
     *,
+    one_way: bool = False,
     extend: int | None = None,
     work: Path | None = None,
     quiet: bool = True,
@@ -98,7 +99,7 @@ def fill_labels(
     """The data with poses in the frames that have none.
 
     Args:
-        model: of a method that is a network.
+        model: of a method that is a network. one_way: flow from the nearest label alone.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
             as usually lie between two labels.
         work: folder for finished parts, so that a killed job continues; ``None``: nothing is kept.
@@ -106,14 +107,14 @@ def fill_labels(
     Raises:
         InputError: frames that cannot be read, or two people of one frame with the same track id.
     """
-    check_method(method)
+    check_method(method, one_way)
     videos = []
     for number, video in enumerate(progress.track(data.videos, "propagate", unit="videos", quiet=quiet)):
         if len(video.frames) < 2 or not any(_by_hand(person) for f in video.frames for person in f.people):
             videos.append(video)
             continue
         folder = work / f"{number:05d}" if work is not None else None
-        videos.append(_fill(video, data, method, model, extend, folder))
+        videos.append(_fill(video, data, method, model, one_way, extend, folder))
     return replace(data, videos=videos)
 
 
@@ -127,6 +128,7 @@ def _fill(
     data: PoseDataset,
     method: str,
     model: PoseModel | None,
+    one_way: bool,
     extend: int | None,
     work: Path | None,
 ) -> Video:
@@ -144,7 +146,7 @@ def _fill(
         store = BlockStore(
             work, job_key([frames.path(0)], (method, extend, frames.count, frames.grey_side, told))
         )
-        filled = propagate_labels(labels, frames, method, model, store=store).frames
+        filled = propagate_labels(labels, frames, method, model, one_way=one_way, store=store).frames
     finally:
         frames.close()
     # The frames that the data set names, with its own numbers and names for them.

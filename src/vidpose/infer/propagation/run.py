@@ -229,11 +229,12 @@ def _solve(
     if method in simple:
         points = simple[method](columns)
         return points, _plain_confidence(columns, points)
-    flows = PairFlows(frames, "dis" if method == "auto" else method)
-    seen = seen_labels(columns, labels.tracks)
-    guesses = make_guesses(columns, flows, seen, store, f"propagate {frames.name}", quiet)
+    title = f"propagate {frames.name}"
     if method == "auto":
-        return fuse(columns, guesses, labels.data.skeleton, load_fusion())
+        flows = PairFlows(frames, "dis")
+        return by_fusion(columns, labels.tracks, flows, labels.data.skeleton, store, title, quiet)
+    seen = seen_labels(columns, labels.tracks)
+    guesses = make_guesses(columns, PairFlows(frames, method), seen, store, title, quiet)
     forward, backward = guesses.points["forward"], guesses.points["backward"]
     if one_way:
         before = (columns.shares() <= 0.5)[..., None]
@@ -242,6 +243,20 @@ def _solve(
     else:
         points = methods.blend(columns, forward, backward)
     return points, _plain_confidence(columns, points)
+
+
+def by_fusion(
+    columns: Columns,
+    tracks: list[Track],
+    flows: PairFlows,
+    joints: Skeleton,
+    store: BlockStore | None = None,
+    title: str = "",
+    quiet: bool = True,
+) -> tuple[np.ndarray, np.ndarray]:
+    """[F, K, 2] points and [F, K] confidences of ``auto``, where joints are open."""
+    guesses = make_guesses(columns, flows, seen_labels(columns, tracks), store, title, quiet)
+    return fuse(columns, guesses, joints, load_fusion())
 
 
 def seen_labels(columns: Columns, tracks: list[Track]) -> np.ndarray:

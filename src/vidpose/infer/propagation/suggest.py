@@ -14,11 +14,9 @@ from vidpose.errors import InputError
 
 from .columns import arrange
 from .frames import NumberedFrames
-from .fuse import fuse, load_fusion
 from .motion import PairFlows
 from .people import load_labels
-from .run import make_guesses, seen_labels
-from .store import BlockStore, job_key
+from .run import by_fusion
 
 _CANDIDATES = 48
 _LEAST, _SLOWEST = 0.02, 1e-4  # of confidences and of the rates by which they fall
@@ -49,7 +47,6 @@ def suggest(
     count: int = 10,
     *,
     first_frame: int | None = None,
-    work: str | os.PathLike[str] | None = None,
     quiet: bool = True,
 ) -> list[Suggestion]:
     """Frames to label next, the best first.
@@ -61,7 +58,7 @@ def suggest(
         source: as of :func:`~vidpose.infer.propagation.propagate`.
         labels: of some frames; ``None``: none yet.
         count: how many.
-        first_frame, work: as of :func:`~vidpose.infer.propagation.propagate`.
+        first_frame: as of :func:`~vidpose.infer.propagation.propagate`.
 
     Raises:
         InputError: the video or the labels cannot be read, or the video has no ``count`` unlabelled frames.
@@ -77,13 +74,10 @@ def suggest(
             found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame)
             _enough(frames.count - len(found.labelled), count)
             columns = arrange(found.tracks, frames.count)
-            files = [frames.path(0), frames.path(frames.count - 1), labels]
-            key = job_key(files, ("suggest", first_frame, frames.count, frames.grey_side))
-            store = BlockStore(Path(work) if work else None, key)
-            seen = seen_labels(columns, found.tracks)
-            flows = PairFlows(frames, "dis")
-            guesses = make_guesses(columns, flows, seen, store, f"suggest {frames.name}", quiet)
-            _, confidence = fuse(columns, guesses, found.data.skeleton, load_fusion())
+            flows, title = PairFlows(frames, "dis"), f"suggest {frames.name}"
+            _, confidence = by_fusion(
+                columns, found.tracks, flows, found.data.skeleton, title=title, quiet=quiet
+            )
             doubtful = np.where(columns.open, confidence, np.nan)
             chosen = by_doubt(doubtful, found.labelled, count)
         names = frames.names

@@ -6,8 +6,9 @@
 DIR holds synchronised clips NAME_cam01.mp4 ... and NAME_calibration.qca.txt (Qualisys). People are matched
 between the cameras frame by frame, each joint is triangulated from all cameras that see the person, three at
 least, and projected back. A joint of a frame counts as found if the root mean square of its distances to what
-was estimated is at most 5 % of the person's height; a person that is not found by three cameras has no joint
-found. How many people a scene has is given (--people).
+was estimated is at most 5 % of the person's height: over all cameras, or ("any three") over three of them at
+least; a person that is not found by three cameras has no joint found. How many people a scene has is given
+(--people).
 """
 
 from __future__ import annotations
@@ -124,6 +125,12 @@ def disagreement(views: list[View], people: list[Person], height: float) -> np.n
     return np.sqrt(np.mean(_misses(mine, points, places, height) ** 2, axis=0))
 
 
+def least_disagreement(views: list[View], people: list[Person], height: float) -> np.ndarray:
+    """[J] the same for those three cameras or more that agree best about a joint."""
+    groups = [g for n in range(LEAST_VIEWS, len(people) + 1) for g in combinations(people, n)]
+    return np.min([disagreement(views, list(group), height) for group in groups], axis=0)
+
+
 def _misses(views: list[View], points: np.ndarray, places: np.ndarray, height: float) -> np.ndarray:
     """[V, J] distances in the picture as shares of the person's height there."""
     out = []
@@ -191,12 +198,15 @@ def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict
                 weights = np.stack([np.maximum(p.scores, 0.05) for p in group])
                 heights.append(height_of(triangulate(mine, points, weights), POSETRACK15))
     if not everyone:
-        return {"found": 0.0, "people": 0.0, "error_height": float("nan"), "height_mm": float("nan")}
+        nothing = {"found": 0.0, "found_three": 0.0, "people": 0.0}
+        return {**nothing, "error_height": float("nan"), "height_mm": float("nan")}
     height = float(np.median(heights))
     misses = np.stack([disagreement(views, group, height) for group in everyone])
+    least = np.stack([least_disagreement(views, group, height) for group in everyone])
     asked = frames * count * POSETRACK15.num_joints
     return {
         "found": float(100 * (misses <= SHARE).sum() / asked),
+        "found_three": float(100 * (least <= SHARE).sum() / asked),
         "people": float(100 * len(everyone) / (frames * count)),
         "error_height": float(100 * np.median(misses)),
         "height_mm": height,
@@ -217,7 +227,9 @@ def main() -> None:
     results: dict[str, dict[str, dict[str, float]]] = {}
     try:
         scenes = {name: int(number) for name, number in (one.split("=") for one in options.people.split(","))}
-        columns = f"{'joints found %':>15}{'people %':>10}{'median error %':>16}{'height m':>10}"
+        columns = (
+            f"{'joints found %':>15}{'any three %':>13}{'people %':>10}{'median error %':>16}{'height m':>10}"
+        )
         print(f"{'':32}{'scene':14}{columns}")
         for folder in options.poses:
             for name, count in scenes.items():
@@ -226,8 +238,9 @@ def main() -> None:
                 scores = score_scene(views, videos, count)
                 results.setdefault(str(folder), {})[name] = scores
                 print(
-                    f"{str(folder)[-31:]:32}{name:14}{scores['found']:15.1f}{scores['people']:10.1f}"
-                    f"{scores['error_height']:16.2f}{scores['height_mm'] / 1000:10.2f}"
+                    f"{str(folder)[-31:]:32}{name:14}{scores['found']:15.1f}{scores['found_three']:13.1f}"
+                    f"{scores['people']:10.1f}{scores['error_height']:16.2f}"
+                    f"{scores['height_mm'] / 1000:10.2f}"
                 )
     except (InputError, ValueError) as error:
         parser.error(str(error))

@@ -25,6 +25,8 @@ class CropClip:
     """[T, J] bool."""
     people: list[Seen]
     """The same person in each frame, with boxes."""
+    events: list[tuple[str, ...]]
+    """What degrades each frame."""
 
 
 def render_crop(
@@ -103,4 +105,5 @@ def _draw(
         people_seen.append(person)
     keypoints = np.stack([person.keypoints for person in people_seen])
     visible = np.stack([person.visible for person in people_seen])
-    return CropClip(np.stack(images), keypoints, visible, people_seen)
+    events = [scene.events(index) for index in range(frames)]
+    return CropClip(np.stack(images), keypoints, visible, people_seen, events)

@@ -21,6 +21,7 @@ from .camera import Camera, CameraPath, sample_path
 from .draw import Exposure, Posed
 from .figure import Figure, join
 from .light import Panorama, Surroundings, surround
+from .mishaps import Mishap, sample_mishaps
 from .moves import MoveLibrary
 from .sensor import Sensor, sample_sensor
 from .things import paint, picture_part, sample_thing
@@ -149,6 +150,8 @@ class Scene:
     """Share of the time between frames that the shutter is open."""
     defocus: np.ndarray
     """[frames] pixels of blur beyond the lens's own."""
+    mishaps: list[Mishap | None]
+    """What is wrong with each frame."""
     flat: np.ndarray | None = None
     """[h, w, 3] linear RGB backdrop in place of the surroundings."""
 
@@ -187,8 +190,15 @@ class Scene:
             )
             for k, actor in enumerate(self.actors[:people])
         ]  # fmt: skip
-        picture = self.sensor.develop(total / np.float32(count), rng, float(self.defocus[index]))
+        picture = self.sensor.develop(
+            total / np.float32(count), rng, float(self.defocus[index]), self.mishaps[index]
+        )
         return picture, truths, kept
+
+    def events(self, index: int) -> tuple[str, ...]:
+        """What label files say is wrong with a frame."""
+        mishap = self.mishaps[index]
+        return () if mishap is None else (mishap.kind,)
 
     def camera(self, time: float) -> Camera:
         """The camera at ``time`` in frames."""
@@ -354,6 +364,9 @@ def sample_scene(
     )
     surroundings = surround(cast.panoramas[int(rng.integers(len(cast.panoramas)))], rng)
     flat = _flat_backdrop(cast, rng, backdrop or size) if rng.random() < 0.2 else None
+    own = np.random.default_rng(path.seed)  # so that single pictures are the same with and without mishaps
+    mishaps = sample_mishaps(own, frames, hardness, (backdrop or size)[0])
+    things += _passing_things(cast, own, mishaps, path.start, first, across)
     return Scene(
         actors=actors,
         things=things,
@@ -364,6 +377,7 @@ def sample_scene(
         fps=fps,
         shutter=float(rng.uniform(0.02, 0.2 + 0.4 * hardness)),
         defocus=_defocus(rng, frames, hardness, backdrop or size),
+        mishaps=mishaps,
         flat=flat,
     )
 
@@ -402,6 +416,38 @@ def _sample_things(
         velocity = across * rng.normal(0, 0.04) if moving else np.zeros(3)
         normals = skinning.vertex_normals(figure.vertices, figure.faces)
         out.append(Thing(figure, place - velocity * frames / 2, velocity, normals))
+    return out
+
+
+def _passing_things(
+    cast: Cast,
+    rng: np.random.Generator,
+    mishaps: list[Mishap | None],
+    eye: np.ndarray,
+    actor: Actor,
+    across: np.ndarray,
+) -> list[Thing]:
+    """A thing for each mishap ``occluder``, which crosses between the camera and the person in its frames."""
+    out = []
+    frames = len(mishaps)
+    starts = [
+        k for k in range(frames) if (m := mishaps[k]) is not None and m.kind == "occluder"
+        and (k == 0 or mishaps[k - 1] is not m)
+    ]  # fmt: skip
+    for start in starts:
+        length = next((k for k in range(start, frames) if mishaps[k] is not mishaps[start]), frames) - start
+        middle = start + length / 2
+        figure = cast.thing(rng)
+        target = actor.pose(min(int(middle), frames - 1))[1][:_BODY].mean(axis=0)
+        share = rng.uniform(0.3, 0.7)  # of the way from the camera to the person
+        place = eye + share * (target - eye)
+        place = place - [0, float(figure.vertices[:, 1].mean()) + rng.normal(0, 0.3) * share, 0]
+        width = float(np.ptp(figure.vertices @ across.astype(np.float32)))
+        # It covers the person's middle for about the mishap's frames.
+        speed = (width + 0.3 * share) / max(length, 1) * rng.uniform(0.7, 1.3)
+        velocity = across * speed * rng.choice([-1, 1])
+        normals = skinning.vertex_normals(figure.vertices, figure.faces)
+        out.append(Thing(figure, place - velocity * middle, velocity, normals))
     return out
 
 
@@ -464,7 +510,7 @@ def render_video(
                 ignored.append(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], dtype=np.float32))
                 continue
             truths.append(person_truth(k, person))
-        truth = FrameTruth(index, (index + scene.shutter / 2) / fps, truths, ignored)
+        truth = FrameTruth(index, (index + scene.shutter / 2) / fps, truths, ignored, scene.events(index))
         if instances:
             is_person = exposure.owner < len(scene.actors)
             truth.instances = np.where(is_person, exposure.owner + 1, 255).astype(np.uint8)

@@ -8,6 +8,8 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
+from .mishaps import Mishap, smear
+
 _GRAIN = 1024
 _BRIGHTEST, _STEPS = 3, 8192
 
@@ -34,9 +36,22 @@ class Sensor:
     """Quality, 0: none."""
     grey: bool
 
-    def develop(self, light: np.ndarray, rng: np.random.Generator, defocus_px: float = 0.0) -> np.ndarray:
+    def develop(
+        self,
+        light: np.ndarray,
+        rng: np.random.Generator,
+        defocus_px: float = 0.0,
+        mishap: Mishap | None = None,
+    ) -> np.ndarray:
         """Linear RGB [h, w, 3] float32 -> what a file holds [h, w, 3] uint8 RGB."""
-        image = light * (self.exposure * self.white).astype(np.float32)
+        gains, quality = self.exposure * self.white, self.jpeg
+        if mishap is not None:
+            gains = gains * mishap.gain
+            defocus_px = float(np.hypot(defocus_px, mishap.blur_px))
+            quality = self.jpeg if mishap.jpeg is None else mishap.jpeg
+            if mishap.streak_px > 1:
+                light = smear(light, mishap.streak_px, mishap.angle)
+        image = light * gains.astype(np.float32)
         height, width = image.shape[:2]
         if self.smaller > 1.05:
             size = max(int(width / self.smaller), 8), max(int(height / self.smaller), 8)
@@ -59,8 +74,8 @@ class Sensor:
             image - mean[..., None]
         )
         out = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
-        if self.jpeg:
-            coded = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])[1]
+        if quality:
+            coded = cv2.imencode(".jpg", out[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
             out = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))[..., ::-1]
         if out.shape[:2] != (height, width):
             out = cv2.resize(np.ascontiguousarray(out), (width, height), interpolation=cv2.INTER_CUBIC)

@@ -48,4 +48,4 @@ def render_shard(
         for t, (image, person) in enumerate(zip(crop.images, crop.people, strict=True)):
             index = clip * frames + t
             truths = [person_truth(clip if frames == 1 else 0, person)] if is_labelled(person) else []
-            yield image, FrameTruth(index, t / fps, truths)
+            yield image, FrameTruth(index, t / fps, truths, events=crop.events[t])

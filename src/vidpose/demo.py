@@ -5,33 +5,35 @@ Run it as ``python -m vidpose.demo FOLDER``.
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from importlib import resources
 from pathlib import Path
 
-from vidpose.data.synthesis import synthesize
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
 from vidpose.evaluate.table import format_table
 from vidpose.infer.estimate import estimate
+from vidpose.io.files import check_writable
 from vidpose.results import VideoPoses
 from vidpose.view.report import write_contact_sheet
 
-SEED = 424242
-"""Of the demonstration's video; the shipped weights were trained on other seeds (their cards name them)."""
-FRAMES = 120
+CLIP = "people"
+"""Stem of the video and of its truth in the package's folder ``examples``: three seconds of four rendered
+people, ``vidpose data synthesize --people makehuman --split test --seed 424244 --frames 75 --videos 1``."""
 
 
-def run(folder: str | Path, frames: int = FRAMES) -> None:
-    """Writes the video and its truth into ``folder``, estimates poses with both models, prints the tables."""
+def run(folder: str | Path) -> None:
+    """Puts video and truth into ``folder``, estimates poses with both models, prints the tables."""
     began = time.monotonic()
     root = Path(folder)
-    made = synthesize(
-        root / "data", videos=1, frames=frames, seed=SEED, split="test", write="video", difficulty="hard"
-    )
-    name = made["names"][0]
-    video = root / "data" / "videos" / "test" / f"{name}.mp4"
-    truth = Path(made["annotations"]) / f"{name}.json"
+    check_writable(root)
+    (root / "data").mkdir(parents=True, exist_ok=True)
+    for suffix in (".mp4", ".json"):
+        with resources.as_file(resources.files("vidpose") / "examples" / f"{CLIP}{suffix}") as source:
+            shutil.copyfile(source, root / "data" / f"{CLIP}{suffix}")
+    video, truth = root / "data" / f"{CLIP}.mp4", root / "data" / f"{CLIP}.json"
     results = {}
     for model, save_video in (("hrnet", False), ("tdmi", True)):
         results[model] = estimate([str(video)], root / model, model=model, save_video=save_video)[0]

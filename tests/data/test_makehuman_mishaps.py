@@ -44,7 +44,7 @@ def test_a_mishap_changes_the_picture_as_it_says() -> None:
     assert detail(shown(blur_px=3.0), 0) < 0.3 * detail(good, 0)
     assert detail(shown(streak_px=12.0, angle=0.0), 1) < 0.4 * detail(good, 1)
     assert shown(gain=0.2).mean() < 0.6 * good.mean() < good.mean() < shown(gain=3.0).mean()
-    assert 2 < np.abs(shown(jpeg=5) - good).mean()
+    assert np.abs(shown(jpeg=5) - good).mean() > 2
 
 
 def test_smearing_keeps_light_and_place() -> None:

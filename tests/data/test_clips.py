@@ -68,6 +68,15 @@ def test_the_key_frame_lies_between_frames_an_interval_apart(
         assert right - left == interval
 
 
+def test_an_interval_is_drawn_between_the_least_and_the_most() -> None:
+    spans = []
+    for epoch in range(200):
+        left, key, right = spread_indices(50, (2, 6), 100, epoch, 0, 0)
+        assert left < key == 50 < right
+        spans.append(right - left)
+    assert set(spans) == {2, 3, 4, 5, 6}
+
+
 def test_clips_from_label_to_label_tell_their_times(data) -> None:
     dataset = ClipDataset(data, ground_truth_samples(data), num_frames=3, interval=3, **SIZES)
     drawn = {tuple(dataset[epoch, 4]["times"].tolist()) for epoch in range(12)}

@@ -58,7 +58,7 @@ def test_training_learns(learnt) -> None:
 
 PROPAGATION = [
     "model.backbone=vit_32x1x2", "model.input_size=[64, 48]", "model.width=32", "model.head_width=16",
-    "data.cache=ram", "data.interval=3", "train.init_from=null", "train.train_backbone=true",
+    "data.cache=ram", "data.interval=[2, 4]", "train.init_from=null", "train.train_backbone=true",
     "train.num_workers=0", "train.tensorboard=false", "train.precision=fp32", "train.accelerator=cpu",
     "train.warmup_steps=0",
 ]  # fmt: skip
@@ -85,6 +85,9 @@ def test_an_interval_is_for_models_that_take_labels(root: Path, tmp_path: Path) 
     options = [*SMALL, f"data.root={root}", f"output={tmp_path}", "data.interval=3", "train.init_from=null"]
     with pytest.raises(InputError, match="tdmi takes none"):
         train("tdmi_small", options, quiet=True)
+    for wrong in ("1", "[5, 2]", "[2, 3, 4]", "two"):
+        with pytest.raises(InputError, match=r"data\.interval"):
+            train("stdpose_small", [f"data.interval={wrong}"], quiet=True)
 
 
 def test_training_on_few_labels_and_what_is_propagated_from_them(

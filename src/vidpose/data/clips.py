@@ -42,12 +42,17 @@ class Sample:
     """The annotation; ``None`` for a detected box."""
 
 
-def spread_indices(key: int, interval: int, length: int, epoch: int, index: int, seed: int) -> list[int]:
+def spread_indices(
+    key: int, interval: int | tuple[int, int], length: int, epoch: int, index: int, seed: int
+) -> list[int]:
     """Positions of three frames: two ``interval`` apart, and the key frame, anywhere between them.
 
-    Near the ends of a video they are as far apart as it allows. The draw depends on the last three arguments.
+    Of two intervals, least and most, one between them is drawn. Near the ends of a video frames are as far
+    apart as it allows. The draw depends on the last three arguments.
     """
-    rng = np.random.default_rng((seed, epoch, index, interval))
+    least, most = (interval, interval) if isinstance(interval, int) else interval
+    rng = np.random.default_rng((seed, epoch, index, most))
+    interval = int(rng.integers(least, most + 1)) if least < most else most
     before = int(rng.integers(1, interval))
     return [max(key - before, 0), key, min(key + interval - before, length - 1)]
 
@@ -150,7 +155,7 @@ class ClipDataset(Dataset):
         augment_strength: part of the full rotation, scale and half-body augmentation, 0 to 1.
         photometric: strength of the change of pixels, 0 to 1.
         interval: frames from the first to the last frame of a clip of three, the key frame anywhere between;
-            ``None``: neighbouring frames.
+            two numbers: any of these and between; ``None``: neighbouring frames.
         confidence_weights: joints that have confidences count as much as these say, and not 1.
         cache, frame_size, pack: as of :class:`vidpose.data.frames.FrameStore`.
 
@@ -171,7 +176,7 @@ class ClipDataset(Dataset):
         augment_strength: float = 1.0,
         photometric: float = 0.0,
         seed: int = 0,
-        interval: int | None = None,
+        interval: int | tuple[int, int] | None = None,
         confidence_weights: bool = False,
         cache: str = "none",
         frame_size: int | None = None,

@@ -68,9 +68,10 @@ class DataSection(_Section):
     """Folder of the packed frames; unset: ``pack`` in the data set's folder."""
     frame_size: int | None = Field(default=None, ge=16)
     """Frames are reduced to this longer side before crops are cut: quicker, with fewer details."""
-    interval: int | None = Field(default=None, ge=2)
+    interval: int | list[int] | None = None
     """Frames between two labels, for a model that propagates: the first and the last frame of a clip of three
-    are so far apart, its key frame anywhere between them. Unset: neighbouring frames."""
+    are so far apart, its key frame anywhere between them. Two numbers: any of these and between, and the
+    larger in validation. Unset: neighbouring frames."""
     label_every: int | None = Field(default=None, ge=1)
     """Trains on the labels of every so many-th labelled frame of a video alone."""
     propagate: str | None = None
@@ -86,6 +87,20 @@ class DataSection(_Section):
     """Part of the full rotation, scale and half-body augmentation."""
     photometric: float = Field(default=0.0, ge=0, le=1)
     """Strength of changes of light, colour, noise and blur (no paper has them); 0: none."""
+
+    @field_validator("interval")
+    @classmethod
+    def _an_interval(cls, value: int | list[int] | None) -> int | list[int] | None:
+        ends = [value] * 2 if isinstance(value, int) else value
+        if ends is not None and (len(ends) != 2 or not 2 <= ends[0] <= ends[1]):
+            raise ValueError("must be a number of frames, 2 or more, or two: [least, most]")
+        return value
+
+    def intervals(self) -> tuple[int, int] | None:
+        """Least and most frames between two labels."""
+        if isinstance(self.interval, int):
+            return self.interval, self.interval
+        return None if self.interval is None else (self.interval[0], self.interval[1])
 
 
 class TrainSection(_Section):

@@ -261,7 +261,7 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         augment_strength=recipe.data.augment_strength,
         photometric=recipe.data.photometric,
         seed=recipe.train.seed,
-        interval=recipe.data.interval,
+        interval=recipe.data.intervals(),
         confidence_weights=recipe.data.confidence_weights,
         cache=recipe.data.cache,
         frame_size=recipe.data.frame_size,

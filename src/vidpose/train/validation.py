@@ -111,7 +111,7 @@ class SplitScorer:
             input_size=model.input_size,
             heatmap_size=model.heatmap_size,
             padding=data.padding,
-            interval=data.interval,
+            interval=intervals[1] if (intervals := data.intervals()) else None,
             cache=data.cache,
             frame_size=data.frame_size,
             pack=data.pack if data.val_root is None else None,

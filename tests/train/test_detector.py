@@ -14,7 +14,7 @@ from vidpose.errors import InputError
 from vidpose.geometry import box_iou
 from vidpose.models.factory import create_model, save_model
 from vidpose.models.person_detector import load_detector
-from vidpose.train.detector import FrameDataset, augment, average_precision, build, score_detector
+from vidpose.train.detector import FrameDataset, augment, average_precision, build, calibrate, score_detector
 from vidpose.train.recipe import Recipe, load_recipe
 from vidpose.train.run import train
 
@@ -148,6 +148,9 @@ def test_a_short_run_learns(data_root, tmp_path):
     assert len(validation) == 5  # the unlabelled frame is left out
     model = load_detector(result.best_weights)
     assert score_detector(model, validation)["mAP"] == pytest.approx(result.best_map, abs=1e-6)
+    calibrate(model, validation)
+    assert score_detector(model, validation)["mAP"] == pytest.approx(result.best_map, abs=2)  # the same order
+    assert calibrate(model, validation) == pytest.approx((1, 0), abs=0.25)  # nothing is left to be done
     again = train("detector_small", options, resume=True, quiet=True)  # nothing left to do
     assert again.to_dict() == result.to_dict()
 

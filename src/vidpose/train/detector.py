@@ -1,12 +1,16 @@
 """Training of the small person detector: frames of a PoseTrack-layout data set, augmentation, loss, AP.
 
+``python -m vidpose.train.detector FILE DATA:SPLIT -o OUT`` calibrates the scores of a trained one.
 A labelled frame is scaled, moved, mirrored and recoloured; its people's boxes are what the network
 learns, its ignore regions do not count.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,12 +23,15 @@ from vidpose.data.frames import read_frame
 from vidpose.data.readers import Frame, read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
+from vidpose.models.checkpoint_files import read_checkpoint
 from vidpose.models.person_detector import (
     MULTIPLE,
     STRIDE,
     DetectorTargets,
     PersonDetector,
+    load_detector,
     make_targets,
+    save_detector,
     start_from,
 )
 from vidpose.train.module import TrainedModule
@@ -244,6 +251,24 @@ def average_precision(
         ignored: per image polygons [n, 2]; an unmatched detection whose centre lies in one is not counted.
         iou: smallest overlap that counts as found; each person is found once.
     """
+    scores, hits = _hits(detections, truth, ignored, iou)
+    total = sum(len(people) for people in truth)
+    if not total or not len(hits):
+        return 0.0
+    found = np.cumsum(hits[np.argsort(-scores, kind="stable")])
+    precision = found / np.arange(1, len(found) + 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    recall = found / total
+    return float(100 * np.sum(np.diff(recall, prepend=0.0) * precision))
+
+
+def _hits(
+    detections: list[tuple[np.ndarray, np.ndarray]],
+    truth: list[np.ndarray],
+    ignored: list[list[np.ndarray]] | None,
+    iou: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """[D] scores of all detections that count, and [D] bool: it found somebody."""
     scores: list[float] = []
     hits: list[bool] = []
     for n, ((boxes, confidence), people) in enumerate(zip(detections, truth, strict=True)):
@@ -259,15 +284,7 @@ def average_precision(
                 continue
             scores.append(float(confidence[i]))
             hits.append(hit)
-    total = sum(len(people) for people in truth)
-    if not total or not hits:
-        return 0.0
-    order = np.argsort(-np.array(scores), kind="stable")
-    found = np.cumsum(np.array(hits)[order])
-    precision = found / np.arange(1, len(found) + 1)
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    recall = found / total
-    return float(100 * np.sum(np.diff(recall, prepend=0.0) * precision))
+    return np.array(scores), np.array(hits, dtype=bool)
 
 
 def _inside_any(box: np.ndarray, polygons: list[np.ndarray]) -> bool:
@@ -301,6 +318,13 @@ def score_detector(
         frames: without augmentation (``size=None``).
         dtype: of the network's arithmetic.
     """
+    return {"mAP": average_precision(*_detect(model, frames, batch_size, dtype))}
+
+
+def _detect(
+    model: PersonDetector, frames: FrameDataset, batch_size: int, dtype: torch.dtype
+) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray], list[list[np.ndarray]]]:
+    """Detections, people and regions to ignore of every frame."""
     training = model.training
     model.eval()
     detections, truth, ignored = [], [], []
@@ -312,7 +336,44 @@ def score_detector(
             ignored += [regions for _, _, regions in batch]
     finally:
         model.train(training)
-    return {"mAP": average_precision(detections, truth, ignored)}
+    return detections, truth, ignored
+
+
+def calibrate(
+    model: PersonDetector, frames: FrameDataset, *, batch_size: int = 8, dtype: torch.dtype = torch.float32
+) -> tuple[float, float]:
+    """Makes a score the probability that its box finds somebody (IoU 0.5), after Platt (1999).
+
+    The focal loss leaves scores that order boxes well and are too low. The scale and the shift of the logits
+    that explain the frames best go into the model's last layer; returns them.
+
+    Args:
+        frames: with labels, that training has not seen, as of :func:`score_detector`.
+
+    Raises:
+        InputError: too few detections, or none right or none wrong.
+    """
+    scores, hits = _hits(*_detect(model, frames, batch_size, dtype), 0.5)
+    if len(hits) < 10 or hits.all() or not hits.any():
+        raise InputError(f"{len(hits)} detections, {int(hits.sum())} of them right: too few to calibrate by")
+    logits = np.log(scores / (1 - scores))
+    right, wrong = hits.sum(), (~hits).sum()
+    wanted = np.where(hits, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's, lest few examples overfit
+    design = np.column_stack([logits, np.ones_like(logits)])
+    fit = np.array([1.0, 0.0])
+    for _ in range(50):  # Newton's method for logistic regression
+        found = 1 / (1 + np.exp(-design @ fit))
+        step = np.linalg.solve(
+            (design * (found * (1 - found))[:, None]).T @ design + 1e-9 * np.eye(2), design.T @ (wanted - found)
+        )
+        fit += step
+        if np.abs(step).max() < 1e-9:
+            break
+    scale, shift = (float(v) for v in fit)
+    with torch.no_grad():
+        model.centre.weight.mul_(scale)
+        model.centre.bias.mul_(scale).add_(shift)  # type: ignore[union-attr]
+    return scale, shift
 
 
 def build(recipe: Recipe) -> tuple[PersonDetector, FrameDataset, FrameDataset]:
@@ -351,3 +412,27 @@ def _frames(recipe: Recipe, part: str) -> list[Frame]:
     if not frames:
         raise InputError(f"{root}: split {split!r} has no labelled frame")
     return frames
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=calibrate.__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser.add_argument("detector", help="one of ours, .safetensors")
+    parser.add_argument("data", metavar="DATA:SPLIT", help="frames with labels that training has not seen")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    options = parser.parse_args()
+    folder, _, split = options.data.rpartition(":")
+    try:
+        model = load_detector(options.detector)
+        labelled = [f for video in read_dataset(folder, split).videos for f in video.frames if f.is_labeled]
+        scale, shift = calibrate(model, FrameDataset(labelled, None, long_side=model.long_side))
+        card = (read_checkpoint(Path(options.detector)).description or {}).get("card") or {}
+        how = {"on": f"{Path(folder).name}:{split}", "scale": scale, "shift": shift}
+        save_detector(model, options.output, {**card, "calibrated": how}, half=False)
+    except InputError as error:
+        print(f"vidpose: {error}", file=sys.stderr)
+        sys.exit(2)
+    print(f"{options.output}: logits times {scale:.3f} plus {shift:.3f}")
+
+
+if __name__ == "__main__":
+    main()

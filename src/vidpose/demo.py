@@ -20,8 +20,8 @@ from vidpose.results import VideoPoses
 from vidpose.view.report import write_contact_sheet
 
 CLIP = "people"
-"""Stem of the video and of its truth in the package's folder ``examples``: three seconds of four rendered
-people, ``vidpose data synthesize --people makehuman --split test --seed 424244 --frames 75 --videos 1``."""
+"""Stem of the video and of its truth in the package's folder ``examples``: three seconds of rendered
+people, ``vidpose data synthesize --people makehuman --split test --seed 424246 --frames 75 --videos 1``."""
 
 
 def run(folder: str | Path) -> None:

@@ -363,9 +363,8 @@ def calibrate(
     fit = np.array([1.0, 0.0])
     for _ in range(50):  # Newton's method for logistic regression
         found = 1 / (1 + np.exp(-design @ fit))
-        step = np.linalg.solve(
-            (design * (found * (1 - found))[:, None]).T @ design + 1e-9 * np.eye(2), design.T @ (wanted - found)
-        )
+        curvature = (design * (found * (1 - found))[:, None]).T @ design + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, design.T @ (wanted - found))
         fit += step
         if np.abs(step).max() < 1e-9:
             break

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vidpose.data.synthesis.layers import line_blur
 from vidpose.data.synthesis.makehuman import scene as scenes
-from vidpose.data.synthesis.makehuman.mishaps import KINDS, Mishap, sample_mishaps, smear
+from vidpose.data.synthesis.makehuman.mishaps import KINDS, Mishap, sample_mishaps
 from vidpose.data.synthesis.makehuman.sensor import Sensor
 
 PLAIN = Sensor(1.0, np.ones(3), 2.2, 1.0, 1.0, (0, 0), 0.0, 0.0, 1.0, 0, False)
@@ -50,14 +51,14 @@ def test_a_mishap_changes_the_picture_as_it_says() -> None:
 def test_smearing_keeps_light_and_place() -> None:
     light = np.zeros((41, 41, 3), np.float32)
     light[20, 20] = 1
-    out = smear(light, 10.0, np.pi / 4)
+    out = line_blur(light, 10.0, np.pi / 4)
     assert out.sum() == pytest.approx(3, rel=0.02)
     y, x = np.argwhere(out[..., 0] > 0.01).mean(axis=0)
     assert (y, x) == pytest.approx((20, 20), abs=0.3)
     rows, columns = (np.ptp(v) for v in np.nonzero(out[..., 0] > 0.01))
     assert 6 <= rows <= 9 and 6 <= columns <= 9
     bars = np.broadcast_to(np.arange(9, dtype=np.float32)[:, None, None], (9, 20, 3)).copy()
-    np.testing.assert_allclose(smear(bars, 6.0, 0.0), bars, atol=1e-5)  # along the bars nothing changes
+    np.testing.assert_allclose(line_blur(bars, 6.0, 0.0), bars, atol=1e-5)  # along the bars nothing changes
 
 
 def test_something_passes_before_the_person_in_the_frames_that_say_so(assets_dir: Path) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -359,16 +360,12 @@ def calibrate(
     logits = np.log(scores / (1 - scores))
     right, wrong = hits.sum(), (~hits).sum()
     wanted = np.where(hits, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's, lest few examples overfit
-    design = np.column_stack([logits, np.ones_like(logits)])
-    fit = np.array([1.0, 0.0])
-    for _ in range(50):  # Newton's method for logistic regression
-        found = 1 / (1 + np.exp(-design @ fit))
-        curvature = (design * (found * (1 - found))[:, None]).T @ design + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, design.T @ (wanted - found))
-        fit += step
-        if np.abs(step).max() < 1e-9:
-            break
-    scale, shift = (float(v) for v in fit)
+
+    def loss(fit: np.ndarray) -> float:
+        z = fit[0] * logits + fit[1]
+        return float(np.logaddexp(0, z).sum() - wanted @ z)
+
+    scale, shift = (float(v) for v in minimize(loss, (1.0, 0.0)).x)
     with torch.no_grad():
         model.centre.weight.mul_(scale)
         model.centre.bias.mul_(scale).add_(shift)  # type: ignore[union-attr]
@@ -404,10 +401,15 @@ def _frames(recipe: Recipe, part: str) -> list[Frame]:
     if part == "val":
         split, root, every = data.val_split, data.val_root or data.root, recipe.train.val_every_frames
         layout = layout if data.val_root is None else "auto"
-    videos = read_dataset(root, split, layout).videos
-    if part == "val":
-        videos = videos[: recipe.train.limit_val]
-    frames = [f for video in videos for f in [f for f in video.frames if f.is_labeled][::every]]
+    return _labelled(root, split, layout, recipe.train.limit_val if part == "val" else None, every)
+
+
+def _labelled(
+    root: str, split: str, layout: str = "auto", videos: int | None = None, every: int = 1
+) -> list[Frame]:
+    """Every so many-th labelled frame of the first ``videos`` of a split, of all for ``None``."""
+    chosen = read_dataset(root, split, layout).videos[:videos]
+    frames = [f for video in chosen for f in [f for f in video.frames if f.is_labeled][::every]]
     if not frames:
         raise InputError(f"{root}: split {split!r} has no labelled frame")
     return frames
@@ -422,8 +424,8 @@ def main() -> None:
     folder, _, split = options.data.rpartition(":")
     try:
         model = load_detector(options.detector)
-        labelled = [f for video in read_dataset(folder, split).videos for f in video.frames if f.is_labeled]
-        scale, shift = calibrate(model, FrameDataset(labelled, None, long_side=model.long_side))
+        frames = FrameDataset(_labelled(folder, split), None, long_side=model.long_side)
+        scale, shift = calibrate(model, frames)
         card = (read_checkpoint(Path(options.detector)).description or {}).get("card") or {}
         how = {"on": f"{Path(folder).name}:{split}", "scale": scale, "shift": shift}
         save_detector(model, options.output, {**card, "calibrated": how}, half=False)

@@ -45,13 +45,18 @@ def paste(image: np.ndarray, layer: Layer) -> None:
 
 
 def line_blur(image: np.ndarray, length: float, angle: float) -> np.ndarray:
-    """Averages along a line centred on each pixel: what a turning camera does during the exposure."""
+    """Averages along a line centred on each pixel: what a turning camera does during the exposure.
+
+    Args:
+        image: [h, w, C] uint8 or float32. length: pixels. angle: radians.
+    """
+    small = image.dtype == np.uint8
     h, w = image.shape[:2]
     steps = int(np.clip(length / 1.6, 3, 15)) | 1
-    total = np.zeros(image.shape, np.uint16)
+    total = np.zeros(image.shape, np.uint16 if small else np.float32)
     for i in range(steps):
         offset = length * (i / (steps - 1) - 0.5)
         m = np.array([[1, 0, offset * np.cos(angle)], [0, 1, offset * np.sin(angle)]])
         moved = cv2.warpAffine(image, m, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        cv2.add(total, moved, dst=total, dtype=cv2.CV_16U)
-    return cv2.convertScaleAbs(total, alpha=1 / steps)
+        cv2.add(total, moved, dst=total, dtype=cv2.CV_16U if small else cv2.CV_32F)
+    return cv2.convertScaleAbs(total, alpha=1 / steps) if small else total / np.float32(steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 KINDS = ("defocus", "shake", "flash", "dark", "blocks", "occluder")
@@ -70,14 +69,3 @@ def _sample(rng: np.random.Generator, hardness: float, height: int) -> Mishap:
     if kind == "blocks":
         return Mishap(kind, jpeg=int(rng.integers(5, 12)))
     return Mishap(kind)
-
-
-def smear(light: np.ndarray, length: float, angle: float) -> np.ndarray:
-    """Averages linear light [h, w, 3] along a line centred on each pixel: a camera turned while exposed."""
-    h, w = light.shape[:2]
-    steps = int(np.clip(length / 1.6, 3, 15)) | 1
-    total = np.zeros_like(light)
-    for offset in length * (np.arange(steps) / (steps - 1) - 0.5):
-        shift = np.array([[1, 0, offset * np.cos(angle)], [0, 1, offset * np.sin(angle)]])
-        total += cv2.warpAffine(light, shift, (w, h), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    return total / np.float32(steps)

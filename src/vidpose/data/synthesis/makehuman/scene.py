@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -429,22 +430,20 @@ def _passing_things(
 ) -> list[Thing]:
     """A thing for each mishap ``occluder``, which crosses between the camera and the person in its frames."""
     out = []
-    frames = len(mishaps)
-    starts = [
-        k for k in range(frames) if (m := mishaps[k]) is not None and m.kind == "occluder"
-        and (k == 0 or mishaps[k - 1] is not m)
-    ]  # fmt: skip
-    for start in starts:
-        length = next((k for k in range(start, frames) if mishaps[k] is not mishaps[start]), frames) - start
+    for mishap, stretch in groupby(range(len(mishaps)), key=mishaps.__getitem__):
+        if mishap is None or mishap.kind != "occluder":
+            continue
+        start, *rest = stretch
+        length = 1 + len(rest)
         middle = start + length / 2
         figure = cast.thing(rng)
-        target = actor.pose(min(int(middle), frames - 1))[1][:_BODY].mean(axis=0)
+        target = actor.pose(min(int(middle), len(mishaps) - 1))[1][:_BODY].mean(axis=0)
         share = rng.uniform(0.3, 0.7)  # of the way from the camera to the person
         place = eye + share * (target - eye)
         place = place - [0, float(figure.vertices[:, 1].mean()) + rng.normal(0, 0.3) * share, 0]
         width = float(np.ptp(figure.vertices @ across.astype(np.float32)))
         # It covers the person's middle for about the mishap's frames.
-        speed = (width + 0.3 * share) / max(length, 1) * rng.uniform(0.7, 1.3)
+        speed = (width + 0.3 * share) / length * rng.uniform(0.7, 1.3)
         velocity = across * speed * rng.choice([-1, 1])
         normals = skinning.vertex_normals(figure.vertices, figure.faces)
         out.append(Thing(figure, place - velocity * middle, velocity, normals))

@@ -8,7 +8,9 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from .mishaps import Mishap, smear
+from vidpose.data.synthesis.layers import line_blur
+
+from .mishaps import Mishap
 
 _GRAIN = 1024
 _BRIGHTEST, _STEPS = 3, 8192
@@ -50,7 +52,7 @@ class Sensor:
             defocus_px = float(np.hypot(defocus_px, mishap.blur_px))
             quality = self.jpeg if mishap.jpeg is None else mishap.jpeg
             if mishap.streak_px > 1:
-                light = smear(light, mishap.streak_px, mishap.angle)
+                light = line_blur(light, mishap.streak_px, mishap.angle)
         image = light * gains.astype(np.float32)
         height, width = image.shape[:2]
         if self.smaller > 1.05:

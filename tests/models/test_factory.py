@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vidpose.errors import InputError
-from vidpose.models.checkpoint_files import store_half
+from vidpose.models.checkpoint_files import store_half, store_rest
 from vidpose.models.counting import meta_model, multiply_adds
 from vidpose.models.factory import (
     MODELS,
@@ -62,6 +62,30 @@ def test_half_as_large_file_gives_nearly_the_same_poses(tmp_path):
     assert (found - expected).abs().max() < 0.01 * expected.abs().max()
     sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("half", "whole")]
     assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_two_models_on_one_backbone_need_it_once(tmp_path):
+    frame, clip = small("hrnet").eval(), small("tdmi").eval()
+    clip.backbone.load_state_dict(frame.backbone.state_dict())
+    save_model(frame, tmp_path / "frame.safetensors")
+    save_model(clip, tmp_path / "whole.safetensors", {"seed": 7})
+    store_rest(tmp_path / "whole.safetensors", tmp_path / "frame.safetensors", tmp_path / "rest.safetensors")
+    again = load_model(tmp_path / "rest.safetensors")
+    assert again.card == {"seed": 7}
+    for name, value in clip.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    weights = sum(v.numel() * v.element_size() for v in frame.backbone.state_dict().values())
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("whole", "rest")]
+    assert sizes[0] - sizes[1] > 0.8 * weights
+
+    save_model(small("vitpose"), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="shares nothing"):
+        store_rest(
+            tmp_path / "whole.safetensors", tmp_path / "other.safetensors", tmp_path / "no.safetensors"
+        )
+    (tmp_path / "frame.safetensors").unlink()
+    with pytest.raises(InputError, match=r"its tensors are in frame\.safetensors, which is not beside it"):
+        load_model(tmp_path / "rest.safetensors")
 
 
 @pytest.mark.parametrize("name", list_models())

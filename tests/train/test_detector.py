@@ -14,7 +14,8 @@ from vidpose.errors import InputError
 from vidpose.geometry import box_iou
 from vidpose.models.factory import create_model, save_model
 from vidpose.models.person_detector import load_detector
-from vidpose.train.detector import FrameDataset, augment, average_precision, build, calibrate, score_detector
+from vidpose.train.detector import FrameDataset, augment, average_precision, build, score_detector
+from vidpose.train.detector_scores import calibrate
 from vidpose.train.recipe import Recipe, load_recipe
 from vidpose.train.run import train
 

@@ -19,13 +19,17 @@ import torch
 from vidpose.device import resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
-from vidpose.infer.weights import weights_folder
+from vidpose.infer.second_look import FIRST_SCORE, Looker, LookFit, second_look
+from vidpose.infer.weights import load_pose_model, weights_folder
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
 from vidpose.models.person_detector import PersonDetector, load_detector, non_maximum_suppression
 
 SHIPPED = "person_detector.safetensors"
 """The small detector's file in the package's folder ``weights``."""
+
+LOOKER = "hrnet"
+"""The shipped pose model that takes the second look."""
 
 HUB_DETECTORS = {"rtdetr": "PekingU/rtdetr_v2_r18vd", "dfine": "ustc-community/dfine-small-coco"}
 """Short names for detectors of ``transformers``; any other hub id or folder works as well."""
@@ -101,10 +105,9 @@ def build_detector(
         return BoxFile(text, limits)
     where = resolve_device(device) if isinstance(device, str) else device
     dtype = resolve_precision(precision, where)
-    if text == "auto":
-        return SmallDetector(load_detector(shipped_detector(), where), limits, dtype, name="auto")
-    if text.lower().endswith(".safetensors") and Path(text).is_file():
-        return SmallDetector(load_detector(text, where), limits, dtype, name=text)
+    if text == "auto" or (text.lower().endswith(".safetensors") and Path(text).is_file()):
+        model = load_detector(shipped_detector() if text == "auto" else text, where)
+        return SmallDetector(model, limits, dtype, name=text)
     source = HUB_DETECTORS.get(text, text)
     if source == text and not Path(text).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         raise InputError(
@@ -155,7 +158,12 @@ class FullFrame:
 
 
 class SmallDetector:
-    """Our own network (:mod:`vidpose.models.person_detector`)."""
+    """Our own network (:mod:`vidpose.models.person_detector`), and the second look of the shipped ``hrnet``
+    where the detector's file says how (:mod:`vidpose.infer.second_look`).
+
+    Raises:
+        InputError: what the file says of a second look cannot be read.
+    """
 
     def __init__(
         self, model: PersonDetector, limits: _Limits, dtype: torch.dtype, *, name: str = "auto"
@@ -164,15 +172,21 @@ class SmallDetector:
         self.limits = limits
         self.dtype = dtype
         self.name = name
+        self.fit = LookFit.from_card(model.card)
+        if self.fit is not None:
+            poses = load_pose_model(LOOKER)[0].to(next(model.parameters()).device)
+            self.look = Looker(poses.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
 
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         found = self.model.detect(
             images,
-            min_score=self.limits.min_score,
+            min_score=self.limits.min_score if self.fit is None else FIRST_SCORE,
             nms_iou=self.limits.nms_iou,
             max_people=self.limits.max_people,
             dtype=self.dtype,
         )
+        if self.fit is not None:
+            found = second_look(self.look, self.fit, images, found)
         return [
             self.limits.apply(boxes, scores, (image.shape[0], image.shape[1]))
             for image, (boxes, scores) in zip(images, found, strict=True)

@@ -32,7 +32,8 @@ class Checkpoint:
     container: dict[str, Any] = field(default_factory=dict)
     """Everything beside the tensors: ``meta``, ``epoch``, ``pytorch-lightning_version`` …"""
     description: dict[str, Any] | None = None
-    """Of our own files: ``{"format", "config", "card"}``."""
+    """Of our own files: ``{"format", "config", "card"}``, and ``"rest_in"``: a file beside it that holds the
+    tensors it lacks."""
     hub_config: dict[str, Any] = field(default_factory=dict)
     """``config.json`` beside the file."""
 
@@ -179,7 +180,23 @@ def _read_safetensors(path: Path) -> Checkpoint:
             raise InputError(f"{path}: its description is not valid JSON: {error}") from error
         if not isinstance(description, dict):
             raise InputError(f"{path}: its description is not a JSON object")
+        if "rest_in" in description:
+            tensors = {**_rest(path, description.pop("rest_in")), **tensors}
     return Checkpoint(str(path), tensors, {}, description)
+
+
+def _rest(path: Path, given: Any) -> dict[str, Tensor]:
+    """The tensors that :func:`store_rest` has left to another file."""
+    names = given.get("tensors") if isinstance(given, dict) else None
+    other = str(given.get("file", "")) if isinstance(given, dict) else ""
+    if not isinstance(names, list) or Path(other).name != other or not other:
+        raise InputError(f"{path}: its description names no file for the tensors that it lacks")
+    if not path.with_name(other).is_file():
+        raise InputError(f"{path}: {len(names)} of its tensors are in {other}, which is not beside it")
+    tensors = _read_safetensors(path.with_name(other)).tensors
+    if missing := [name for name in names if name not in tensors]:
+        raise InputError(f"{path}: {len(missing)} of its tensors should be in {other}: {missing[0]}")
+    return {name: tensors[name] for name in names}
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -247,3 +264,30 @@ def store_half(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     halved = {k: v.half() if v.dim() > 1 and v.is_floating_point() else v for k, v in tensors.items()}
     with atomic_path(target) as temporary:
         save_file(halved, temporary, metadata=metadata)
+
+
+def store_rest(
+    source: str | os.PathLike[str], beside: str | os.PathLike[str], target: str | os.PathLike[str]
+) -> None:
+    """Copies one of our safetensors files without the tensors that ``beside`` holds as well, bit by bit: two
+    models on one frozen backbone then need it once. The copy is read while ``beside`` lies in its folder.
+
+    Raises:
+        InputError: they have no tensor in common, or ``source`` is not one of our files.
+    """
+    from safetensors import safe_open
+    from safetensors.torch import load_file, save_file
+
+    with safe_open(os.fspath(source), framework="pt") as file:
+        description = json.loads((file.metadata() or {}).get("vidpose", "null"))
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    others = load_file(os.fspath(beside))
+    same = [
+        k for k, v in tensors.items() if k in others and v.dtype == others[k].dtype and v.equal(others[k])
+    ]
+    if not same or description is None:
+        raise InputError(f"{source}: shares nothing with {beside}, or is not vidpose's")
+    description["rest_in"] = {"file": Path(beside).name, "tensors": same}
+    own = {k: v for k, v in tensors.items() if k not in same}
+    with atomic_path(target) as temporary:
+        save_file(own, temporary, metadata={"vidpose": json.dumps(description)})

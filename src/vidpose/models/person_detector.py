@@ -88,6 +88,8 @@ class PersonDetector(nn.Module):
             "long_side": long_side,
             "head_channels": head_channels,
         }
+        self.card: dict[str, Any] = {}
+        """What its file says of how it was made."""
         self.long_side = long_side
         self.backbone = create_backbone(backbone, (long_side, long_side))
         channels: int = self.backbone.channels["stage4"]  # type: ignore[index, assignment]
@@ -180,7 +182,8 @@ def load_detector(source: str | os.PathLike[str], device: str | torch.device = "
     """
     path = locate(source)
     checkpoint = read_checkpoint(path)
-    config = dict((checkpoint.description or {}).get("config") or {})
+    description = checkpoint.description or {}
+    config = dict(description.get("config") or {})
     if config.pop("name", None) != PersonDetector.name:
         raise InputError(f"{path}: is not a checkpoint of vidpose's person detector")
     try:
@@ -188,6 +191,7 @@ def load_detector(source: str | os.PathLike[str], device: str | torch.device = "
         model.load_state_dict(checkpoint.tensors)
     except (TypeError, RuntimeError) as error:
         raise InputError(f"{path}: does not fit its own description: {str(error).splitlines()[0]}") from error
+    model.card = description.get("card") or {}
     return model.to(device).eval()
 
 

@@ -1,22 +1,17 @@
 """Training of the small person detector: frames of a PoseTrack-layout data set, augmentation, loss, AP.
 
-``python -m vidpose.train.detector FILE DATA:SPLIT -o OUT`` calibrates the scores of a trained one.
 A labelled frame is scaled, moved, mirrored and recoloured; its people's boxes are what the network
 learns, its ignore regions do not count.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -24,15 +19,12 @@ from vidpose.data.frames import read_frame
 from vidpose.data.readers import Frame, read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
-from vidpose.models.checkpoint_files import read_checkpoint
 from vidpose.models.person_detector import (
     MULTIPLE,
     STRIDE,
     DetectorTargets,
     PersonDetector,
-    load_detector,
     make_targets,
-    save_detector,
     start_from,
 )
 from vidpose.train.module import TrainedModule
@@ -42,6 +34,8 @@ MIN_VISIBLE = 0.25
 """With less than this share of the box inside the crop, a person is neither person nor background."""
 MIN_SIDE_PX = 6.0
 """A person whose box is narrower or lower than this in the network's input is ignored."""
+IGNORED = -2
+"""What :func:`match` says of a box that does not count."""
 
 
 @dataclass
@@ -270,22 +264,30 @@ def _hits(
     iou: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """[D] scores of all detections that count, and [D] bool: it found somebody."""
-    scores: list[float] = []
-    hits: list[bool] = []
-    for n, ((boxes, confidence), people) in enumerate(zip(detections, truth, strict=True)):
-        free = np.ones(len(people), dtype=bool)
-        overlap = box_iou(boxes, people)
-        for i in np.argsort(-confidence, kind="stable"):
-            candidates = np.where(free, overlap[i], -1.0)
-            best = int(candidates.argmax()) if len(candidates) else -1
-            hit = best >= 0 and candidates[best] >= iou
-            if hit:
-                free[best] = False
-            elif ignored is not None and _inside_any(boxes[i], ignored[n]):
-                continue
-            scores.append(float(confidence[i]))
-            hits.append(hit)
-    return np.array(scores), np.array(hits, dtype=bool)
+    regions = ignored if ignored is not None else [[] for _ in truth]
+    whom = [match(b, s, p, r, iou=iou) for (b, s), p, r in zip(detections, truth, regions, strict=True)]
+    scores = [s[w != IGNORED] for (_, s), w in zip(detections, whom, strict=True)]
+    return np.concatenate([*scores, []]), np.concatenate([*(w[w != IGNORED] for w in whom), []]) >= 0
+
+
+def match(
+    boxes: np.ndarray, scores: np.ndarray, people: np.ndarray, ignored: list[np.ndarray], *, iou: float = 0.5
+) -> np.ndarray:
+    """[D] whom each of the boxes [D, 4] finds, best score first: the person's position in ``people`` [G, 4],
+    -1 for nobody, ``IGNORED`` for nobody with its centre in one of the polygons ``ignored``.
+    """
+    whom = np.full(len(boxes), -1)
+    free = np.ones(len(people), dtype=bool)
+    overlap = box_iou(boxes, people)
+    for i in np.argsort(-scores, kind="stable"):
+        candidates = np.where(free, overlap[i], -1.0)
+        best = int(candidates.argmax()) if len(candidates) else -1
+        if best >= 0 and candidates[best] >= iou:
+            free[best] = False
+            whom[i] = best
+        elif _inside_any(boxes[i], ignored):
+            whom[i] = IGNORED
+    return whom
 
 
 def _inside_any(box: np.ndarray, polygons: list[np.ndarray]) -> bool:
@@ -319,11 +321,15 @@ def score_detector(
         frames: without augmentation (``size=None``).
         dtype: of the network's arithmetic.
     """
-    return {"mAP": average_precision(*_detect(model, frames, batch_size, dtype))}
+    return {"mAP": average_precision(*detect_all(model, frames, batch_size, dtype))}
 
 
-def _detect(
-    model: PersonDetector, frames: FrameDataset, batch_size: int, dtype: torch.dtype
+def detect_all(
+    model: PersonDetector,
+    frames: FrameDataset,
+    batch_size: int = 8,
+    dtype: torch.dtype = torch.float32,
+    min_score: float = 0.02,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray], list[list[np.ndarray]]]:
     """Detections, people and regions to ignore of every frame."""
     training = model.training
@@ -332,44 +338,12 @@ def _detect(
     try:
         for first in range(0, len(frames), batch_size):
             batch = [frames[i] for i in range(first, min(first + batch_size, len(frames)))]
-            detections += model.detect([image for image, _, _ in batch], min_score=0.02, dtype=dtype)
+            detections += model.detect([image for image, _, _ in batch], min_score=min_score, dtype=dtype)
             truth += [people for _, people, _ in batch]
             ignored += [regions for _, _, regions in batch]
     finally:
         model.train(training)
     return detections, truth, ignored
-
-
-def calibrate(
-    model: PersonDetector, frames: FrameDataset, *, batch_size: int = 8, dtype: torch.dtype = torch.float32
-) -> tuple[float, float]:
-    """Makes a score the probability that its box finds somebody (IoU 0.5), after Platt (1999).
-
-    The focal loss leaves scores that order boxes well and are too low. The scale and the shift of the logits
-    that explain the frames best go into the model's last layer; returns them.
-
-    Args:
-        frames: with labels, that training has not seen, as of :func:`score_detector`.
-
-    Raises:
-        InputError: too few detections, or none right or none wrong.
-    """
-    scores, hits = _hits(*_detect(model, frames, batch_size, dtype), 0.5)
-    if len(hits) < 10 or hits.all() or not hits.any():
-        raise InputError(f"{len(hits)} detections, {int(hits.sum())} of them right: too few to calibrate by")
-    logits = np.log(scores / (1 - scores))
-    right, wrong = hits.sum(), (~hits).sum()
-    wanted = np.where(hits, (right + 1) / (right + 2), 1 / (wrong + 2))  # Platt's, lest few examples overfit
-
-    def loss(fit: np.ndarray) -> float:
-        z = fit[0] * logits + fit[1]
-        return float(np.logaddexp(0, z).sum() - wanted @ z)
-
-    scale, shift = (float(v) for v in minimize(loss, (1.0, 0.0)).x)
-    with torch.no_grad():
-        model.centre.weight.mul_(scale)
-        model.centre.bias.mul_(scale).add_(shift)  # type: ignore[union-attr]
-    return scale, shift
 
 
 def build(recipe: Recipe) -> tuple[PersonDetector, FrameDataset, FrameDataset]:
@@ -401,10 +375,10 @@ def _frames(recipe: Recipe, part: str) -> list[Frame]:
     if part == "val":
         split, root, every = data.val_split, data.val_root or data.root, recipe.train.val_every_frames
         layout = layout if data.val_root is None else "auto"
-    return _labelled(root, split, layout, recipe.train.limit_val if part == "val" else None, every)
+    return labelled_frames(root, split, layout, recipe.train.limit_val if part == "val" else None, every)
 
 
-def _labelled(
+def labelled_frames(
     root: str, split: str, layout: str = "auto", videos: int | None = None, every: int = 1
 ) -> list[Frame]:
     """Every so many-th labelled frame of the first ``videos`` of a split, of all for ``None``."""
@@ -413,27 +387,3 @@ def _labelled(
     if not frames:
         raise InputError(f"{root}: split {split!r} has no labelled frame")
     return frames
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=calibrate.__doc__.splitlines()[0])  # type: ignore[union-attr]
-    parser.add_argument("detector", help="one of ours, .safetensors")
-    parser.add_argument("data", metavar="DATA:SPLIT", help="frames with labels that training has not seen")
-    parser.add_argument("-o", "--output", type=Path, required=True)
-    options = parser.parse_args()
-    folder, _, split = options.data.rpartition(":")
-    try:
-        model = load_detector(options.detector)
-        frames = FrameDataset(_labelled(folder, split), None, long_side=model.long_side)
-        scale, shift = calibrate(model, frames)
-        card = (read_checkpoint(Path(options.detector)).description or {}).get("card") or {}
-        how = {"on": f"{Path(folder).name}:{split}", "scale": scale, "shift": shift}
-        save_detector(model, options.output, {**card, "calibrated": how}, half=False)
-    except InputError as error:
-        print(f"vidpose: {error}", file=sys.stderr)
-        sys.exit(2)
-    print(f"{options.output}: logits times {scale:.3f} plus {shift:.3f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,147 @@
+"""A second look at what the small detector found: a pose in every box says where the person is, and whether
+there is one.
+
+A detector sees a whole picture at few pixels; a pose model sees each box at its own size. The box around a
+pose and the detector's box are mixed, and a score is made of both opinions (:class:`LookFit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from vidpose.errors import InputError
+from vidpose.geometry import clip_boxes
+from vidpose.infer.crops import CropRunner, Strip
+from vidpose.models.video_model import PoseModel
+from vidpose.skeletons import POSETRACK15
+
+FIRST_SCORE = 0.05
+"""Boxes of the detector below this are not looked at."""
+SURE_PEAK = 0.3
+"""Joints with a lower peak do not say where a person ends."""
+MIN_JOINTS = 4
+_CLOSEST = 0.005  # scores are kept this far from 0 and 1 in their logits
+
+
+@dataclass(frozen=True)
+class LookFit:
+    """How the opinions are weighed; fitted on labelled frames by ``python -m vidpose.train.second_look``."""
+
+    margins: tuple[float, ...]
+    """Left, top, right, bottom: how far a box reaches beyond the joints, in shares of their extent's longer
+    side."""
+    weights: tuple[float, ...]
+    """Constant, and weights of the logits of the detector's score and of the mean peak of the pose in its
+    box."""
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> LookFit | None:
+        """The fit that a detector's file brings along, if any.
+
+        Raises:
+            InputError: it is not one.
+        """
+        stored = card.get("second_look")
+        if stored is None:
+            return None
+        try:
+            fit = cls(*(tuple(float(v) for v in stored[name]) for name in ("margins", "weights")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"the detector's second_look cannot be read: {error}") from error
+        if (len(fit.margins), len(fit.weights)) != (4, 3):
+            raise InputError("the detector's second_look needs 4 margins and 3 weights")
+        return fit
+
+    def to_card(self) -> dict[str, list[float]]:
+        """What :meth:`from_card` reads."""
+        return {"margins": list(self.margins), "weights": list(self.weights)}
+
+
+class Looker:
+    """Runs a single-frame pose model over boxes.
+
+    Args:
+        model: of PoseTrack's 15 joints, in eval mode on its device.
+        dtype: of autocast.
+    """
+
+    def __init__(self, model: PoseModel, dtype: torch.dtype = torch.float32) -> None:
+        self._run = CropRunner(model, POSETRACK15, batch_size=16, dtype=dtype)
+
+    def __call__(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Per image keypoints [P, J, 2] in its pixels and peaks [P, J] in 0..1 for its boxes [P, 4]."""
+        window = np.zeros((1, 1), dtype=np.int64)
+        strips = [Strip(box, [im], window) for im, mine in zip(images, boxes, strict=True) for box in mine]
+        looked = iter(self._run(strips))
+        joints = POSETRACK15.num_joints
+        results = []
+        for mine in boxes:
+            pairs = [next(looked) for _ in mine]
+            keypoints = np.array([p for p, _ in pairs]).reshape(-1, joints, 2)
+            results.append((keypoints, np.array([s for _, s in pairs]).reshape(-1, joints)))
+        return results
+
+
+def extents(keypoints: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """[P, 4] xyxy around the sure joints of keypoints [P, J, 2]; NaN where too few are sure."""
+    sure = peaks >= SURE_PEAK  # [P, J]
+    lost = sure.sum(axis=1) < MIN_JOINTS
+    low = np.where(sure[..., None], keypoints, np.inf).min(axis=1)
+    high = np.where(sure[..., None], keypoints, -np.inf).max(axis=1)
+    return np.where(lost[:, None], np.nan, np.concatenate([low, high], axis=1))
+
+
+def mix_boxes(
+    boxes: np.ndarray,
+    keypoints: np.ndarray,
+    peaks: np.ndarray,
+    margins: Sequence[float],
+    size: tuple[int, int],
+) -> np.ndarray:
+    """Boxes [P, 4] drawn towards the poses in them, the more the surer the pose (its mean peak).
+
+    They stay in an image of ``size`` (height, width).
+    """
+    around = extents(keypoints, peaks)
+    side = np.maximum(around[:, 2] - around[:, 0], around[:, 3] - around[:, 1])
+    around = around + side[:, None] * np.array(margins) * [-1, -1, 1, 1]
+    trust = peaks.mean(axis=1)[:, None]
+    return clip_boxes(np.where(np.isnan(around), boxes, (1 - trust) * boxes + trust * around), size)
+
+
+def opinions(scores: np.ndarray, peaks: np.ndarray) -> np.ndarray:
+    """[P, 3]: ones, and the logits of the boxes' scores [P] and of the mean peaks [P, J] of poses."""
+    both = np.stack([scores, peaks.mean(axis=1)], axis=1).clip(_CLOSEST, 1 - _CLOSEST)
+    return np.concatenate([np.ones((len(scores), 1)), np.log(both / (1 - both))], axis=1)
+
+
+def second_look(
+    look: Looker, fit: LookFit, images: Sequence[np.ndarray], found: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Better boxes [P, 4] and scores [P] for what a detector found in uint8 RGB images [H, W, 3].
+
+    Args:
+        look: the pose model.
+        fit: how opinions are weighed.
+        images: of any sizes.
+        found: per image the detector's boxes and scores.
+    """
+    poses = look(images, [boxes for boxes, _ in found])
+    results = []
+    for image, (boxes, scores), (keypoints, peaks) in zip(images, found, poses, strict=True):
+        mixed = mix_boxes(boxes, keypoints, peaks, fit.margins, (image.shape[0], image.shape[1]))
+        results.append((mixed, probability(opinions(scores, peaks), fit.weights)))
+    return results
+
+
+def probability(opinions: np.ndarray, weights: Sequence[float]) -> np.ndarray:
+    """[P] probabilities of opinions [P, N]."""
+    result: np.ndarray = 1 / (1 + np.exp(-(opinions @ np.array(weights))))
+    return result

@@ -1,0 +1,152 @@
+"""The second look: boxes that follow the pose in them, scores of two opinions, and how both are fitted."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from vidpose.data.readers import read_dataset
+from vidpose.errors import InputError
+from vidpose.geometry import box_iou
+from vidpose.infer.detect import build_detector, shipped_detector
+from vidpose.infer.second_look import LookFit, mix_boxes, opinions, probability
+from vidpose.io.video import open_video
+from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
+from vidpose.train.detector_scores import fit_probability
+
+CLIP = Path(sys.modules["vidpose"].__file__).parent / "examples" / "people.mp4"
+PLAIN = LookFit((0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0))
+"""Believes the detector alone."""
+
+
+def pose(box: tuple[float, ...], peak: float) -> tuple[np.ndarray, np.ndarray]:
+    """15 joints on the diagonal of a box, all with one peak."""
+    share = np.linspace(0, 1, 15)[:, None]
+    points = np.array(box[:2]) * (1 - share) + np.array(box[2:]) * share
+    return points[None], np.full((1, 15), peak)
+
+
+def test_a_box_goes_towards_the_pose_as_far_as_it_is_sure():
+    box = np.array([[10.0, 20.0, 50.0, 100.0]])
+    margins = (0.1, 0.0, 0.2, 0.05)
+    mixed = mix_boxes(box, *pose((20, 30, 60, 80), 0.75), margins, (200, 300))
+    around = [20 - 5, 30, 60 + 10, 80 + 2.5]  # the longer side is 50
+    assert mixed[0] == pytest.approx(0.25 * box[0] + 0.75 * np.array(around))
+    assert mix_boxes(box, *pose((20, 30, 60, 80), 0.2), margins, (200, 300)) == pytest.approx(box)  # unsure
+    cut = mix_boxes(box, *pose((-40, 30, 60, 180), 1.0), margins, (90, 55))
+    assert cut[0] == pytest.approx([0, 30, 55, 90])  # inside the image
+    keypoints, peaks = pose((20, 30, 60, 80), 0.9)
+    peaks[0, 3:] = 0.1
+    assert mix_boxes(box, keypoints, peaks, margins, (200, 300)) == pytest.approx(box)  # three joints are few
+
+
+def test_scores_are_the_probability_that_both_opinions_make():
+    seen = opinions(np.array([0.5, 0.9, 1.0]), np.stack([np.full(15, p) for p in (0.5, 0.2, 1.0)]))
+    assert seen[0] == pytest.approx([1, 0, 0])
+    assert seen[1, 1:] == pytest.approx([np.log(9), np.log(0.25)])
+    assert np.isfinite(seen).all()
+    assert probability(seen, (0, 1, 0))[:2] == pytest.approx([0.5, 0.9])
+    assert probability(seen, (np.log(3), 0, 0))[0] == pytest.approx(0.75)
+
+
+def test_the_fit_finds_the_weights_that_made_the_data():
+    rng = np.random.default_rng(0)
+    seen = opinions(rng.uniform(0.05, 0.95, 20000), rng.uniform(0.05, 0.95, (20000, 1)))
+    hits = rng.random(20000) < probability(seen, (0.5, 1.5, 0.7))
+    assert fit_probability(seen, hits) == pytest.approx((0.5, 1.5, 0.7), abs=0.08)
+    with pytest.raises(InputError, match="too few to calibrate"):
+        fit_probability(seen, np.ones(20000, dtype=bool))
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [[], {"margins": [0] * 4}, {"margins": [0] * 3, "weights": [0] * 3}, {"margins": "x", "weights": []}],
+)
+def test_a_fit_that_cannot_be_read_is_told(tmp_path, stored):
+    path = tmp_path / "own.safetensors"
+    save_detector(PersonDetector(backbone="hrnet_w8_small"), path, {"second_look": stored})
+    with pytest.raises(InputError, match="second_look"):
+        build_detector(path, device="cpu")
+
+
+def test_without_an_opinion_on_poses_the_scores_are_the_detectors(tmp_path):
+    torch.manual_seed(0)
+    image = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
+    found = []
+    for name, card in (("plain", {}), ("looks", {"second_look": PLAIN.to_card()})):
+        torch.manual_seed(1)
+        model = PersonDetector(backbone="hrnet_w8_small", long_side=160)
+        torch.nn.init.constant_(model.centre.bias, 0.0)
+        save_detector(model, tmp_path / f"{name}.safetensors", card)
+        detector = build_detector(
+            tmp_path / f"{name}.safetensors", device="cpu", precision="fp32", nms_iou=1.0
+        )
+        found.append(detector([image])[0])
+    assert len(found[0]) > 3
+    assert sorted(found[0].scores) == pytest.approx(sorted(found[1].scores), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory) -> Path:
+    """Every sixth frame of the packaged clip, which is rendered and which no training saw, with its truth."""
+    root = tmp_path_factory.mktemp("street")
+    truth = json.loads(CLIP.with_suffix(".json").read_text())
+    truth["images"] = [image for n, image in enumerate(truth["images"]) if n % 6 == 0]
+    for image in truth["images"]:
+        image["file_name"] = f"images/val/{image['file_name']}"
+    kept = {image["id"] for image in truth["images"]}
+    truth["annotations"] = [person for person in truth["annotations"] if person["image_id"] in kept]
+    (root / "annotations" / "val").mkdir(parents=True)
+    (root / "annotations" / "val" / "people.json").write_text(json.dumps(truth))
+    (root / "images" / "val" / "people").mkdir(parents=True)
+    with open_video(CLIP) as video:
+        for frame in video:
+            if frame.index % 6 == 0:
+                path = root / "images" / "val" / "people" / f"{frame.index:06d}.jpg"
+                cv2.imwrite(str(path), frame.image[..., ::-1])
+    return root
+
+
+def test_on_the_packaged_clip_boxes_fit_no_worse_and_no_more_are_false(street, tmp_path):
+    save_detector(load_detector(shipped_detector()), tmp_path / "plain.safetensors", {}, half=False)
+    detectors = [build_detector(spec, device="cpu") for spec in ("auto", tmp_path / "plain.safetensors")]
+    overlaps, false = [[], []], [0, 0]
+    for _, frame in read_dataset(street, "val").frames():
+        image = cv2.imread(str(frame.path))[..., ::-1]
+        truth = np.array([person.box_xyxy for person in frame.people]).reshape(-1, 4)
+        for k, detector in enumerate(detectors):
+            overlap = box_iou(truth, detector([image])[0].boxes_xyxy)
+            overlaps[k] += overlap.max(axis=1, initial=0).tolist()
+            false[k] += int((overlap.max(axis=0, initial=0) < 0.5).sum())
+    assert np.mean(overlaps[0]) > np.mean(overlaps[1]) - 0.01
+    assert false[0] <= false[1]
+
+
+def test_scores_are_fitted_and_go_with_the_file(street, tmp_path):
+    out = tmp_path / "fitted.safetensors"
+    run = fit(shipped_detector(), f"{street}:val", out)
+    assert run.returncode == 0, run.stderr
+    card = load_detector(out).card
+    assert LookFit.from_card(card) is not None and card["calibrated"]["on"] == f"{street.name}:val"
+
+    before = shipped_detector().read_bytes()
+    for data, target, told in (
+        (str(street), out, "DATA:SPLIT"),
+        (f"{street}:train", out, "train"),
+        (f"{street}:val", Path("/proc/none/x.safetensors"), "/proc/none"),
+    ):
+        run = fit(shipped_detector(), data, target)
+        assert run.returncode == 2 and "Traceback" not in run.stderr and told in run.stderr, run.stderr
+    assert shipped_detector().read_bytes() == before
+
+
+def fit(detector: Path, data: str, out: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vidpose.train.detector_scores", str(detector), data, "-o", str(out)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -5,7 +5,8 @@
 DIR is a data set of videos in which every frame is labelled. Of each video's longest labelled run the labels
 of every T-th frame are kept, from frame T / 2 on, as PoseWarper's protocol has it, and the others are
 propagated. Scored is PoseTrack's official mAP over all frames of the runs, and over those without labels
-alone. A method ending in `/1` takes optical flow from the nearest label only.
+alone. A method ending in `/1` takes optical flow from the nearest label only; networks are given with their
+weights, `stdpose=runs/stdpose/best.safetensors`, once for each seed: their scores are averaged in the plot.
 """
 
 from __future__ import annotations
@@ -50,10 +51,17 @@ def read_runs(given: str) -> PoseDataset:
     return replace(data, videos=[run for v in data.videos if len((run := longest_run(v)).frames) > 2])
 
 
+def parse(method: str) -> tuple[str, str, str]:
+    """Name, weights and way of a method as of the command line."""
+    name, _, weights = method.partition("=")
+    name, _, way = name.partition("/")
+    return name, weights or "default", way
+
+
 def propagated(data: PoseDataset, interval: int, method: str) -> PoseDataset:
     """Every video of a data set, its labels thinned and propagated."""
-    name, _, way = method.partition("/")
-    title, model, videos = f"{method} T={interval}", load_network(name), []
+    name, weights, way = parse(method)
+    title, model, videos = f"{name} T={interval}", load_network(name, weights), []
     for video in track(data.videos, title, unit="videos"):
         thinned = thin_labels(replace(data, videos=[video]), interval)
         videos += fill_labels(thinned, name, model, one_way=way == "1", extend=interval).videos
@@ -93,9 +101,13 @@ def draw(results: list[dict[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=(5.6, 4.2), layout="constrained")
     axes = figure.subplots()
-    for method in dict.fromkeys(row["method"] for row in results):
-        rows = [row for row in results if row["method"] == method and row["frames"] == "unlabelled"]
-        points = [[row[key] for row in rows] for key in ("T", "Mean")]
+    rows = [row for row in results if row["frames"] == "unlabelled"]
+    for method in dict.fromkeys(row["method"].partition("=")[0] for row in rows):
+        by_interval: dict[int, list[float]] = {}
+        for row in rows:
+            if row["method"].partition("=")[0] == method:
+                by_interval.setdefault(row["T"], []).append(row["Mean"])
+        points = list(by_interval), [float(np.mean(values)) for values in by_interval.values()]
         axes.plot(*points, marker="o", ms=4, label=method, linewidth=2.5 if method == "auto" else 1.2)
     axes.set(xlabel="frames from label to label", ylabel="mAP of frames without labels", ylim=(0, 100))
     axes.set_xticks(sorted({row["T"] for row in results}))
@@ -110,26 +122,23 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, metavar="DIR:SPLIT")
     parser.add_argument("--intervals", type=int, nargs="+", default=list(INTERVALS))
-    parser.add_argument(
-        "--methods", nargs="+", default=["copy", "interpolate", "spline", "dis/1", "dis", "auto"]
-    )
+    parser.add_argument("--methods", nargs="+", default=list(RIVALS))
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     parser.add_argument("--plot", type=Path, help="also draw the curves over T")
     options = parser.parse_args()
-    known = {*METHODS, *(f"{name}/1" for name in METHODS)}
-    if not set(options.methods) <= known:
+    if not {parse(method)[0] for method in options.methods} <= set(METHODS):
         parser.error(f"methods are {', '.join(METHODS)}")
     results = []
     try:
         data = read_runs(options.data)
-        print(f"{'':4}{'method':14}{'frames':12}" + "".join(f"{name:>9}" for name in COLUMNS))
+        print(f"{'':4}{'method':34}{'frames':12}" + "".join(f"{name:>9}" for name in COLUMNS))
         for interval in options.intervals:
             for method in options.methods:
                 found = propagated(data, interval, method)
                 for title, values in score(data, found, interval).items():
                     results.append({"T": interval, "method": method, "frames": title, **values})
                     cells = "".join(f"{values[name]:9.1f}" for name in COLUMNS)
-                    print(f"{interval:<4}{method:14}{title:12}{cells}", flush=True)
+                    print(f"{interval:<4}{method[-33:]:34}{title:12}{cells}", flush=True)
     except InputError as error:
         parser.error(str(error))
     if options.out:

@@ -81,6 +81,23 @@ def test_a_model_of_propagation_learns_from_label_to_label(root: Path, tmp_path:
     assert (given - without).abs().max() > 1e-3 * without.max()
 
 
+def test_posewarper_learns_to_carry_labels(learnt, root: Path, tmp_path: Path) -> None:
+    options = [
+        *SMALL,
+        f"data.root={root}",
+        "data.val_split=train",
+        "data.augment=none",
+        "data.interval=[2, 4]",
+    ]
+    options += ["model.num_frames=3", "model.blocks=1", "model.width=16", "data.photometric=0"]
+    options += ["train.given_labels=1", "train.epochs=12", "train.batch_size=10", "train.lr=2e-3"]
+    options += [f"train.init_from={learnt.best_weights}", f"output={tmp_path / 'run'}"]
+    result = train("posewarper_small", options, quiet=True)
+    losses = [float(row["heatmap"]) for row in rows(Path(result.output) / "log.csv")]
+    assert sum(losses[-2:]) < 0.8 * sum(losses[:2])  # both batches of an epoch
+    assert load_model(result.best_weights).num_frames == 3
+
+
 def test_an_interval_is_for_models_that_take_labels(root: Path, tmp_path: Path) -> None:
     options = [*SMALL, f"data.root={root}", f"output={tmp_path}", "data.interval=3", "train.init_from=null"]
     with pytest.raises(InputError, match="tdmi takes none"):

@@ -41,6 +41,7 @@ class PoseWarper(PoseModel):
     """
 
     name = "posewarper"
+    takes_labels = True
 
     def __init__(
         self,
@@ -83,7 +84,11 @@ class PoseWarper(PoseModel):
         )
 
     def forward(
-        self, clips: Tensor, given_heatmaps: Tensor | None = None, given_mask: Tensor | None = None
+        self,
+        clips: Tensor,
+        given_heatmaps: Tensor | None = None,
+        given_mask: Tensor | None = None,
+        times: Tensor | None = None,
     ) -> PoseOutput:
         """Poses of the key frames of clips [B, T, 3, H, W]: heatmaps [B, J, H/4, W/4].
 
@@ -92,6 +97,7 @@ class PoseWarper(PoseModel):
                 the predicted heatmaps, from which the offsets still come. In a clip with labelled frames
                 only these count: pose propagation.
             given_mask: [B, T] bool, which frames are labelled; ``None``: all but the key frame.
+            times: [B, T] frames from the key frame; the warp does not depend on them.
         """
         self._check(clips, 5)
         return self.head(self.extract(clips.flatten(0, 1)), given_heatmaps, given_mask)

@@ -128,10 +128,12 @@ def _answer(
     clips = normalize_frames(pictures.unflatten(0, (len(part), -1)))
     labels = torch.from_numpy(np.stack([ask.points for ask in part])).float().to(device)
     given = gaussian_heatmaps(labels[..., :2], labels[..., 2], model.heatmap_size, model.sigma)
-    extra = {"given_heatmaps": given, "given_mask": (labels[..., 2] > 0).any(dim=-1)}
-    if model.takes_labels:
-        times = [[number - ask.frame for number in ask.numbers] for ask in part]
-        extra["times"] = torch.tensor(times, dtype=torch.float32, device=device)
+    times = [[number - ask.frame for number in ask.numbers] for ask in part]
+    extra = {
+        "given_heatmaps": given,
+        "given_mask": (labels[..., 2] > 0).any(dim=-1),
+        "times": torch.tensor(times, dtype=torch.float32, device=device),
+    }
     with torch.inference_mode():
         heatmaps = model(clips, **extra).heatmaps.float()
         points, peaks = decode_heatmaps(heatmaps, "dark", model.sigma)

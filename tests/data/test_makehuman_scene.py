@@ -113,7 +113,7 @@ def test_a_wall_before_a_person_hides_all_joints_and_leaves_the_box(cast: scenes
     np.testing.assert_array_equal(person.box_xyxy, before.box_xyxy)
 
 
-def test_most_people_are_filmed_from_the_front(cast: scenes.Cast) -> None:
+def test_people_are_filmed_from_behind_as_often_as_from_the_front(cast: scenes.Cast) -> None:
     front = []
     for seed in range(30):
         scene = scene_of(cast, seed)
@@ -121,7 +121,7 @@ def test_most_people_are_filmed_from_the_front(cast: scenes.Cast) -> None:
         hips = joints[JOINT["left_hip"]] - joints[JOINT["right_hip"]]
         trunk = joints[JOINT["head_bottom"]] - joints[JOINT["right_hip"]]
         front.append(np.cross(hips, trunk) @ (scene.path.start - joints[JOINT["right_hip"]]) > 0)
-    assert 0.6 < np.mean(front) < 0.97
+    assert 0.25 < np.mean(front) < 0.75
 
 
 def test_an_open_shutter_blurs_what_moves(cast: scenes.Cast) -> None:

@@ -180,7 +180,7 @@ class SmallDetector:
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         found = self.model.detect(
             images,
-            min_score=self.limits.min_score if self.fit is None else FIRST_SCORE,
+            min_score=min(self.limits.min_score, 1 if self.fit is None else FIRST_SCORE),
             nms_iou=self.limits.nms_iou,
             max_people=self.limits.max_people,
             dtype=self.dtype,

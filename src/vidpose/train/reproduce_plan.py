@@ -29,8 +29,8 @@ _OPTIONS = {
     "data.boxes": "give --boxes", "task": "the rows are poses",
 }  # fmt: skip
 _NOT_HERE = {
-    "propagation": "networks for pose propagation are not trained by recipes yet",
-    "pseudo-labels": "training on pseudo-labels is not in vidpose yet",
+    "propagation": "pose propagation: `vidpose ablate stdpose_posetrack17` trains it",
+    "pseudo-labels": "`vidpose ablate stdpose_posetrack17 --table stdpose-pseudo-labels` trains these rows",
     "hieve": "its test labels are not public: only its server scores predictions",
     "challenging-posetrack": "the list of its 806 frames is not public",
 }

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 VERSION = 1
 """Raised whenever the same seed gives other pixels or labels."""
 PEOPLE = ("drawn", "makehuman")
-RENDER_VERSION = 5
+RENDER_VERSION = 6
 """The same for rendered people."""
 
 WRITES = ("frames", "video", "both")

@@ -346,7 +346,7 @@ def sample_scene(
     _, joints = first.pose(frames // 2)
     target = joints[:_BODY].mean(axis=0)
     extent = float(np.ptp(joints[:, 1]) + 0.25)
-    path = sample_path(rng, target, max(extent, 0.8), size, fill=fill, front=_front(joints))
+    path = sample_path(rng, target, max(extent, 0.8), size, fill=fill)
     toward = path.start - target
     toward[1] = 0
     toward /= max(np.linalg.norm(toward), 1e-6)
@@ -381,15 +381,6 @@ def sample_scene(
         mishaps=mishaps,
         flat=flat,
     )
-
-
-def _front(joints: np.ndarray) -> float | None:
-    """Radians about the upright, from +z to +x, to which a trunk's front points; ``None``: up or down."""
-    at = {name: joints[JOINTS.index(name)] for name in ("left_hip", "right_hip", "head_bottom")}
-    hips = at["left_hip"] - at["right_hip"]
-    ahead = np.cross(hips, at["head_bottom"] - (at["left_hip"] + at["right_hip"]) / 2)
-    flat = np.hypot(ahead[0], ahead[2])
-    return float(np.arctan2(ahead[0], ahead[2])) if flat > 0.4 * np.linalg.norm(ahead) else None
 
 
 def _sample_things(

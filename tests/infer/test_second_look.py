@@ -10,20 +10,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou
 from vidpose.infer.detect import build_detector, shipped_detector
-from vidpose.infer.second_look import LookFit, mix_boxes, opinions, probability
+from vidpose.infer.second_look import LookFit, join_views, mix_boxes, opinions, probability, see_twice
 from vidpose.io.video import open_video
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
 from vidpose.train.detector_scores import fit_probability
 
 CLIP = Path(sys.modules["vidpose"].__file__).parent / "examples" / "people.mp4"
-PLAIN = LookFit((0.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0))
-"""Believes the detector alone."""
 
 
 def pose(box: tuple[float, ...], peak: float) -> tuple[np.ndarray, np.ndarray]:
@@ -76,21 +73,30 @@ def test_a_fit_that_cannot_be_read_is_told(tmp_path, stored):
         build_detector(path, device="cpu")
 
 
-def test_without_an_opinion_on_poses_the_scores_are_the_detectors(tmp_path):
-    torch.manual_seed(0)
-    image = np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8)
-    found = []
-    for name, card in (("plain", {}), ("looks", {"second_look": PLAIN.to_card()})):
-        torch.manual_seed(1)
-        model = PersonDetector(backbone="hrnet_w8_small", long_side=160)
-        torch.nn.init.constant_(model.centre.bias, 0.0)
-        save_detector(model, tmp_path / f"{name}.safetensors", card)
-        detector = build_detector(
-            tmp_path / f"{name}.safetensors", device="cpu", precision="fp32", nms_iou=1.0
-        )
-        found.append(detector([image])[0])
-    assert len(found[0]) > 3
-    assert sorted(found[0].scores) == pytest.approx(sorted(found[1].scores), abs=1e-6)
+def test_two_views_are_averaged_where_they_agree():
+    first = np.array([[0.0, 0, 10, 20], [50, 0, 60, 20], [90, 0, 99, 20]]), np.array([0.9, 0.6, 0.3])
+    other = np.array([[51.0, 0, 61, 20], [0, 2, 10, 22], [1, 0, 11, 20]]), np.array([0.2, 0.3, 0.5])
+    boxes, scores = join_views(first, other)
+    assert boxes[0] == pytest.approx([0.5 / 1.4, 0, 10 + 0.5 / 1.4, 20])  # the best pair joins first
+    assert boxes[1] == pytest.approx([50.25, 0, 60.25, 20])
+    assert boxes[2:].tolist() == [[90, 0, 99, 20], [0, 2, 10, 22]]  # one view only
+    assert scores == pytest.approx([0.7, 0.4, 0.15, 0.15])
+    nobody = np.zeros((0, 4)), np.zeros(0)
+    assert join_views(nobody, nobody)[0].shape == (0, 4)
+    boxes, scores = join_views(nobody, other)
+    assert boxes.tolist() == other[0].tolist() and scores == pytest.approx(other[1] / 2)
+
+
+def test_the_mirrored_view_comes_back_to_its_place():
+    """A picture and its mirror image give the same boxes, mirrored, whichever view is the smaller one."""
+    model = load_detector(shipped_detector())
+    with open_video(CLIP) as video:
+        image = next(iter(video)).image
+    plain, turned = (see_twice(model, [i])[0] for i in (image, np.ascontiguousarray(image[:, ::-1])))
+    strong = plain[0][plain[1] > 0.5]
+    assert len(strong) >= 2
+    back = turned[0][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1] - 1, 0] * 2
+    assert (box_iou(strong, back).max(axis=1) > 0.7).all()
 
 
 @pytest.fixture(scope="module")

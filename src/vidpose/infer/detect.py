@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ import torch
 from vidpose.device import resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
-from vidpose.infer.second_look import FIRST_SCORE, Looker, LookFit, second_look
+from vidpose.infer.second_look import Looker, LookFit, second_look, see_twice
 from vidpose.infer.weights import load_pose_model, weights_folder
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
@@ -178,15 +178,16 @@ class SmallDetector:
             self.look = Looker(poses.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
 
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
-        found = self.model.detect(
-            images,
-            min_score=min(self.limits.min_score, 1 if self.fit is None else FIRST_SCORE),
-            nms_iou=self.limits.nms_iou,
-            max_people=self.limits.max_people,
-            dtype=self.dtype,
-        )
-        if self.fit is not None:
-            found = second_look(self.look, self.fit, images, found)
+        limits = self.limits
+        shared: dict[str, Any] = {
+            "nms_iou": limits.nms_iou,
+            "max_people": limits.max_people,
+            "dtype": self.dtype,
+        }
+        if self.fit is None:
+            found = self.model.detect(images, min_score=limits.min_score, **shared)
+        else:
+            found = second_look(self.look, self.fit, images, see_twice(self.model, images, **shared))
         return [
             self.limits.apply(boxes, scores, (image.shape[0], image.shape[1]))
             for image, (boxes, scores) in zip(images, found, strict=True)

@@ -1,8 +1,9 @@
 """A second look at what the small detector found: a pose in every box says where the person is, and whether
 there is one.
 
-A detector sees a whole picture at few pixels; a pose model sees each box at its own size. The box around a
-pose and the detector's box are mixed, and a score is made of both opinions (:class:`LookFit`).
+The detector sees each image twice, once mirrored and smaller, as two views err in different places
+(:func:`see_twice`). It sees a whole picture at few pixels; a pose model sees each box at its own size. The
+box around a pose and the detector's box are mixed, and both make the score (:class:`LookFit`).
 """
 
 from __future__ import annotations
@@ -15,17 +16,71 @@ import numpy as np
 import torch
 
 from vidpose.errors import InputError
-from vidpose.geometry import clip_boxes
+from vidpose.geometry import box_iou, clip_boxes
 from vidpose.infer.crops import CropRunner, Strip
+from vidpose.models.person_detector import MULTIPLE, PersonDetector, non_maximum_suppression
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK15
 
 FIRST_SCORE = 0.05
 """Boxes of the detector below this are not looked at."""
+MIRRORED_SHARE = 10 / 13
+"""Of the detector's own size, at which it sees the mirrored image: 320 for 416."""
+SAME_IOU = 0.55
+"""Boxes of two views that overlap by as much are of one person."""
 SURE_PEAK = 0.3
 """Joints with a lower peak do not say where a person ends."""
 MIN_JOINTS = 4
 _CLOSEST = 0.005  # scores are kept this far from 0 and 1 in their logits
+
+
+def see_twice(
+    model: PersonDetector,
+    images: Sequence[np.ndarray],
+    *,
+    nms_iou: float = 0.65,
+    max_people: int = 100,
+    dtype: torch.dtype = torch.float32,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Per uint8 RGB image [H, W, 3] boxes [P, 4] and scores [P] that two views of it agree on.
+
+    Boxes of one person are averaged by their scores. Who is seen in one view only has half that score.
+    """
+    side = max(round(model.long_side * MIRRORED_SHARE / MULTIPLE), 1) * MULTIPLE
+    options = {"min_score": FIRST_SCORE / 2, "nms_iou": nms_iou, "max_people": max_people, "dtype": dtype}
+    plain = model.detect(list(images), **options)  # type: ignore[arg-type]
+    mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in images]
+    turned = model.detect(mirrored, long_side=side, **options)  # type: ignore[arg-type]
+    found = []
+    for image, first, (boxes, scores) in zip(images, plain, turned, strict=True):
+        last = image.shape[1] - 1
+        back = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [last, 0, last, 0]
+        boxes, scores = join_views(first, (back, scores))
+        kept = non_maximum_suppression(boxes, scores, nms_iou)
+        kept = kept[scores[kept] >= FIRST_SCORE][:max_people]
+        found.append((boxes[kept], scores[kept]))
+    return found
+
+
+def join_views(
+    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [P, 4] and scores [P] of two views as one list; the best pair of boxes joins first."""
+    (boxes, scores), (others, weights) = a, b
+    overlap = box_iou(boxes, others)
+    ways = np.argwhere(overlap >= SAME_IOU)
+    order = np.argsort(-(scores[ways[:, 0]] + weights[ways[:, 1]]), kind="stable")
+    free, left = np.ones(len(boxes), dtype=bool), np.ones(len(others), dtype=bool)
+    joined, sums = [], []
+    for i, j in ways[order]:
+        if free[i] and left[j]:
+            free[i] = left[j] = False
+            total = scores[i] + weights[j]
+            joined.append((boxes[i] * scores[i] + others[j] * weights[j]) / total)
+            sums.append(total)
+    alone = np.concatenate([boxes[free], others[left]])
+    whole = np.concatenate([np.array(joined).reshape(-1, 4), alone])
+    return whole, np.concatenate([np.array(sums), scores[free], weights[left]]) / 2
 
 
 @dataclass(frozen=True)

@@ -131,11 +131,13 @@ class PersonDetector(nn.Module):
         min_score: float = 0.2,
         nms_iou: float = 0.6,
         max_people: int = 100,
+        long_side: int | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """People of uint8 RGB images [H, W, 3]: per image boxes [P, 4] (xyxy, its pixels) and scores [P].
 
         Images of one size go through the network together. Boxes are clipped to the image, best first.
+        ``long_side``: of the input, if not the model's own.
         """
         found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, 4)), np.zeros(0))] * len(images)
         by_size: dict[tuple[int, int], list[int]] = {}
@@ -143,7 +145,9 @@ class PersonDetector(nn.Module):
             by_size.setdefault((image.shape[0], image.shape[1]), []).append(i)
         parameter = next(self.parameters())
         for (height, width), members in by_size.items():
-            canvases, scales = zip(*(letterbox(images[i], self.long_side) for i in members), strict=True)
+            canvases, scales = zip(
+                *(letterbox(images[i], long_side or self.long_side) for i in members), strict=True
+            )
             batch = torch.from_numpy(normalize_image(np.stack(canvases)))
             batch = batch.to(parameter.device, memory_format=torch.channels_last)
             with torch.autocast(parameter.device.type, dtype=dtype, enabled=dtype != torch.float32):

@@ -329,7 +329,6 @@ def detect_all(
     frames: FrameDataset,
     batch_size: int = 8,
     dtype: torch.dtype = torch.float32,
-    min_score: float = 0.02,
 ) -> tuple[list[tuple[np.ndarray, np.ndarray]], list[np.ndarray], list[list[np.ndarray]]]:
     """Detections, people and regions to ignore of every frame."""
     training = model.training
@@ -338,7 +337,7 @@ def detect_all(
     try:
         for first in range(0, len(frames), batch_size):
             batch = [frames[i] for i in range(first, min(first + batch_size, len(frames)))]
-            detections += model.detect([image for image, _, _ in batch], min_score=min_score, dtype=dtype)
+            detections += model.detect([image for image, _, _ in batch], min_score=0.02, dtype=dtype)
             truth += [people for _, people, _ in batch]
             ignored += [regions for _, _, regions in batch]
     finally:

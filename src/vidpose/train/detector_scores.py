@@ -18,12 +18,12 @@ from scipy.optimize import minimize
 from vidpose.errors import InputError
 from vidpose.infer.detect import LOOKER
 from vidpose.infer.second_look import (
-    FIRST_SCORE,
     Looker,
     LookFit,
     extents,
     mix_boxes,
     opinions,
+    see_twice,
 )
 from vidpose.infer.weights import load_pose_model
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
@@ -91,8 +91,8 @@ def fit_second_look(
     Raises:
         InputError: as of :func:`fit_probability`.
     """
-    found, people, ignored = detect_all(model, frames, dtype=dtype, min_score=FIRST_SCORE)
-    images = [frames[i][0] for i in range(len(frames))]
+    images, people, ignored = zip(*(frames[i] for i in range(len(frames))), strict=True)
+    found = [pair for image in images for pair in see_twice(model, [image], dtype=dtype)]
     poses = look(images, [boxes for boxes, _ in found])
     margins = _margins(found, poses, people)
     seen, hits = [], []

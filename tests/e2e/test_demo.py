@@ -41,7 +41,8 @@ def test_demo_names_a_video_and_a_sheet_and_scores_both_models(
 def test_shipped_weights_are_small_and_say_where_they_come_from() -> None:
     sizes = {path.stem: path.stat().st_size for path in WEIGHTS.glob("*.safetensors")}
     assert {"person_detector", "tdmi", "hrnet"} <= set(sizes)
-    assert sizes["person_detector"] + sizes["tdmi"] <= 24e6
+    # tdmi's backbone is in hrnet's file, which also takes the detector's second look
+    assert sizes["person_detector"] + sizes["tdmi"] + sizes["hrnet"] <= 24e6
     for name in ("tdmi", "hrnet"):
         card = PoseEstimator(model=name, detector="full-frame", device="cpu").model.card
         assert isinstance(card, dict)

@@ -12,7 +12,6 @@ the limit of 4 GiB, and whether both results are the same bytes.
 from __future__ import annotations
 
 import argparse
-import json
 import subprocess
 import sys
 import tempfile
@@ -116,7 +115,7 @@ def main() -> None:
                 f"result {'there' if target.exists() else 'not there'}",
                 flush=True,
             )
-        poses = len(json.loads(out.read_text())["annotations"])
+        poses = len(read_json(out)["annotations"])
         same = out.read_bytes() == again.read_bytes()
         print(f"{poses} poses; both results are {'the same' if same else 'NOT the same'} bytes")
 

@@ -84,19 +84,21 @@ def test_one_seed_gives_one_video_whatever_was_made_before(assets_dir: Path, cas
     np.testing.assert_array_equal(film(cast), film(other))
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_visible_joints_lie_on_their_person_and_in_the_box(cast: scenes.Cast, seed: int) -> None:
-    scene = scene_of(cast, seed)
-    picture, people, exposure = scene.frame(1, np.random.default_rng(0))
-    assert picture.shape == (120, 160, 3) and len(people) == 1
-    person = people[0]
-    x, y = (person.keypoints[person.visible, :2] + 0.5).astype(int).T
-    away = cv2.distanceTransform((exposure.owner != 0).astype(np.uint8), cv2.DIST_L2, 3)[y, x]
-    assert (away == 0).mean() > 0.8 and away.max() < 2  # nose and eyes may stick out by a pixel
-    x1, y1, x2, y2 = person.box_xyxy
-    rows, columns = np.nonzero(exposure.owner == 0)
-    assert x1 - 3 <= columns.min() and columns.max() <= x2 + 3
-    assert y1 - 3 <= rows.min() and rows.max() <= y2 + 3
+def test_visible_joints_lie_on_their_person_and_in_the_box(cast: scenes.Cast) -> None:
+    away: list[float] = []
+    for seed in range(4):
+        picture, people, exposure = scene_of(cast, seed).frame(1, np.random.default_rng(0))
+        assert picture.shape == (120, 160, 3) and len(people) == 1
+        person = people[0]
+        x, y = (person.keypoints[person.visible, :2] + 0.5).astype(int).T
+        others = (exposure.owner != 0).astype(np.uint8)
+        away += cv2.distanceTransform(others, cv2.DIST_L2, 3)[y, x].tolist()
+        x1, y1, x2, y2 = person.box_xyxy
+        rows, columns = np.nonzero(exposure.owner == 0)
+        assert x1 - 3 <= columns.min() and columns.max() <= x2 + 3
+        assert y1 - 3 <= rows.min() and rows.max() <= y2 + 3
+    # nose and eyes may stick out of a thin outline by a pixel
+    assert np.mean(np.array(away) == 0) > 0.85 and max(away) < 2
 
 
 def test_a_wall_before_a_person_hides_all_joints_and_leaves_the_box(cast: scenes.Cast) -> None:

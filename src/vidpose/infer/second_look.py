@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from vidpose.errors import InputError
-from vidpose.geometry import box_iou, clip_boxes
+from vidpose.geometry import box_iou, clip_boxes, enclosing_box
 from vidpose.infer.crops import CropRunner, Strip
 from vidpose.models.person_detector import MULTIPLE, PersonDetector, non_maximum_suppression
 from vidpose.models.video_model import PoseModel
@@ -85,7 +85,7 @@ def join_views(
 
 @dataclass(frozen=True)
 class LookFit:
-    """How the opinions are weighed; fitted on labelled frames by ``python -m vidpose.train.second_look``."""
+    """How the opinions are weighed; ``python -m vidpose.train.detector_scores`` fits it on labelled frames."""
 
     margins: tuple[float, ...]
     """Left, top, right, bottom: how far a box reaches beyond the joints, in shares of their extent's longer
@@ -134,23 +134,20 @@ class Looker:
         """Per image keypoints [P, J, 2] in its pixels and peaks [P, J] in 0..1 for its boxes [P, 4]."""
         window = np.zeros((1, 1), dtype=np.int64)
         strips = [Strip(box, [im], window) for im, mine in zip(images, boxes, strict=True) for box in mine]
-        looked = iter(self._run(strips))
-        joints = POSETRACK15.num_joints
-        results = []
-        for mine in boxes:
-            pairs = [next(looked) for _ in mine]
-            keypoints = np.array([p for p, _ in pairs]).reshape(-1, joints, 2)
-            results.append((keypoints, np.array([s for _, s in pairs]).reshape(-1, joints)))
-        return results
+        looked, joints = self._run(strips), POSETRACK15.num_joints
+        keypoints = np.array([points for points, _ in looked]).reshape(-1, joints, 2)
+        peaks = np.array([scores for _, scores in looked]).reshape(-1, joints)
+        ends = np.cumsum([len(mine) for mine in boxes])[:-1]
+        return list(zip(np.split(keypoints, ends), np.split(peaks, ends), strict=True))
 
 
 def extents(keypoints: np.ndarray, peaks: np.ndarray) -> np.ndarray:
     """[P, 4] xyxy around the sure joints of keypoints [P, J, 2]; NaN where too few are sure."""
-    sure = peaks >= SURE_PEAK  # [P, J]
-    lost = sure.sum(axis=1) < MIN_JOINTS
-    low = np.where(sure[..., None], keypoints, np.inf).min(axis=1)
-    high = np.where(sure[..., None], keypoints, -np.inf).max(axis=1)
-    return np.where(lost[:, None], np.nan, np.concatenate([low, high], axis=1))
+    around = np.full((len(peaks), 4), np.nan)
+    for person, sure in enumerate(peaks >= SURE_PEAK):
+        if sure.sum() >= MIN_JOINTS:
+            around[person] = enclosing_box(keypoints[person], sure)
+    return around
 
 
 def mix_boxes(

@@ -275,13 +275,10 @@ def store_rest(
     Raises:
         InputError: they have no tensor in common, or ``source`` is not one of our files.
     """
-    from safetensors import safe_open
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
-    with safe_open(os.fspath(source), framework="pt") as file:
-        description = json.loads((file.metadata() or {}).get("vidpose", "null"))
-        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
-    others = load_file(os.fspath(beside))
+    given, others = read_checkpoint(Path(source)), read_checkpoint(Path(beside)).tensors
+    tensors, description = given.tensors, given.description
     same = [
         k for k, v in tensors.items() if k in others and v.dtype == others[k].dtype and v.equal(others[k])
     ]

@@ -246,7 +246,7 @@ def average_precision(
         ignored: per image polygons [n, 2]; an unmatched detection whose centre lies in one is not counted.
         iou: smallest overlap that counts as found; each person is found once.
     """
-    scores, hits = _hits(detections, truth, ignored, iou)
+    scores, hits = count_hits(detections, truth, ignored, iou)
     total = sum(len(people) for people in truth)
     if not total or not len(hits):
         return 0.0
@@ -257,7 +257,7 @@ def average_precision(
     return float(100 * np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
-def _hits(
+def count_hits(
     detections: list[tuple[np.ndarray, np.ndarray]],
     truth: list[np.ndarray],
     ignored: list[list[np.ndarray]] | None,

@@ -17,17 +17,10 @@ from scipy.optimize import minimize
 
 from vidpose.errors import InputError
 from vidpose.infer.detect import LOOKER
-from vidpose.infer.second_look import (
-    Looker,
-    LookFit,
-    extents,
-    mix_boxes,
-    opinions,
-    see_twice,
-)
+from vidpose.infer.second_look import Looker, LookFit, extents, mix_boxes, opinions, see_twice
 from vidpose.infer.weights import load_pose_model
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
-from vidpose.train.detector import IGNORED, FrameDataset, detect_all, labelled_frames, match
+from vidpose.train.detector import IGNORED, FrameDataset, count_hits, detect_all, labelled_frames, match
 
 
 def fit_probability(seen: np.ndarray, hits: np.ndarray) -> tuple[float, ...]:
@@ -65,12 +58,9 @@ def calibrate(
     Raises:
         InputError: as of :func:`fit_probability`.
     """
-    seen, hits = [], []
-    for (boxes, scores), people, ignored in zip(*detect_all(model, frames, dtype=dtype), strict=True):
-        whom = match(boxes, scores, people, ignored)
-        seen.append(np.stack([np.ones(len(scores)), np.log(scores / (1 - scores))], axis=1)[whom != IGNORED])
-        hits.append(whom[whom != IGNORED] >= 0)
-    shift, scale = fit_probability(np.concatenate(seen), np.concatenate(hits))
+    scores, hits = count_hits(*detect_all(model, frames, dtype=dtype), 0.5)
+    seen = np.stack([np.ones(len(scores)), np.log(scores / (1 - scores))], axis=1)
+    shift, scale = fit_probability(seen, hits)
     with torch.no_grad():
         model.centre.weight.mul_(scale)
         model.centre.bias.mul_(scale).add_(shift)  # type: ignore[union-attr]

@@ -85,7 +85,7 @@ def join_views(
 
 @dataclass(frozen=True)
 class LookFit:
-    """How the opinions are weighed; ``python -m vidpose.train.detector_scores`` fits it on labelled frames."""
+    """How the opinions are weighed; ``python -m vidpose.train.detector_scores`` fits it on labels."""
 
     margins: tuple[float, ...]
     """Left, top, right, bottom: how far a box reaches beyond the joints, in shares of their extent's longer

@@ -13,6 +13,8 @@ from vidpose.models.export import export_model
 from vidpose.models.factory import MODELS, create_model, load_model, model_entry, save_model
 
 VIDEO = [name for name in MODELS if model_entry(name).num_frames > 1]
+OTHERS = [f"{name}/{family}" for name in VIDEO for family in model_entry(name).families[1:]]
+"""Methods with a backbone that is not their paper's."""
 SMALL = {"hrnet": ("hrnet_w8_small", (64, 96)), "vit": ("vit_32x1x2", (64, 48))}
 SWITCHES = {
     # Flow between random crops says nothing, and an estimator of flow is no part of a graph.
@@ -23,13 +25,19 @@ SWITCHES = {
 FRAMES = {name: model_entry(name).num_frames for name in VIDEO}
 
 
-def build(name: str, **arguments):
-    """A small model whose parameters are all away from the zeros that some layers start with."""
-    backbone, size = SMALL[model_entry(name).families[0]]
+def create(case: str, **arguments):
+    """A small model of a case, ``NAME`` or ``NAME/FAMILY``."""
+    name, _, family = case.partition("/")
+    backbone, size = SMALL[family or model_entry(name).families[0]]
     torch.manual_seed(0)
-    model = create_model(
+    return create_model(
         name, **{"backbone": backbone, "input_size": size, **SWITCHES.get(name, {}), **arguments}
     )
+
+
+def build(case: str, **arguments):
+    """The same with all parameters away from the zeros that some layers start with."""
+    model = create(case, **arguments)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
@@ -55,7 +63,7 @@ def loss(model, x: torch.Tensor) -> torch.Tensor:
     return model.losses(model(x), targets[:, key], weights[:, key], **extra)["total"]
 
 
-@pytest.fixture(params=VIDEO)
+@pytest.fixture(params=[*VIDEO, *OTHERS])
 def name(request) -> str:
     return request.param
 
@@ -67,7 +75,7 @@ def test_heatmaps_have_a_quarter_of_the_input(name):
 
 @pytest.mark.parametrize("frames", [3, 7])
 def test_any_odd_clip_length_joint_set_and_size(name, frames):
-    height, width = SMALL[model_entry(name).families[0]][1]
+    height, width = create(name).input_size
     model = build(name, num_frames=frames, num_joints=14, input_size=(height + 32, width)).eval()
     assert model(clips(model, 1)).heatmaps.shape == (1, 14, height // 4 + 8, width // 4)
 
@@ -168,9 +176,7 @@ def test_saved_and_loaded_the_output_is_the_same(name, tmp_path):
 
 def test_bfloat16_is_close_to_single_precision(name):
     # Unperturbed weights: layers of random gain amplify rounding in a way that no trained model does.
-    torch.manual_seed(0)
-    backbone, size = SMALL[model_entry(name).families[0]]
-    model = create_model(name, backbone=backbone, input_size=size, **SWITCHES.get(name, {}))
+    model = create(name)
     last = [m for m in model.modules() if isinstance(m, nn.Conv2d) and m.out_channels == 15][-1]
     nn.init.normal_(last.weight, std=0.1)  # it starts at almost nothing
     model.eval()
@@ -183,7 +189,7 @@ def test_bfloat16_is_close_to_single_precision(name):
 
 
 # Tracing takes time, and test_export.py has TDMI.
-@pytest.mark.parametrize("name", [name for name in VIDEO if not name.startswith("tdmi")])
+@pytest.mark.parametrize("name", [name for name in [*VIDEO, *OTHERS] if not name.startswith("tdmi")])
 def test_exported_graph_equals_the_model(name, tmp_path):
     model = build(name).eval()
     report = export_model(model, tmp_path / "m.pt2")

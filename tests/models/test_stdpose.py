@@ -256,6 +256,22 @@ def test_a_head_of_another_kind_is_not_taken_silently(tmp_path):
     assert any("initial head is new" in note for note in model.notes)
 
 
+def test_over_hrnet_initial_heatmaps_are_hrnets_and_tokens_its_feature_in_patches(tmp_path):
+    torch.manual_seed(0)
+    single = create_model("hrnet", backbone="hrnet_w8_small", input_size=(64, 96)).eval()
+    torch.nn.init.normal_(single.head.final_layer.weight, std=0.1)
+    save_model(single, tmp_path / "single.safetensors")
+    model = create_model(
+        "stdpose", backbone="hrnet_w8_small", input_size=(64, 96), pretrained=tmp_path / "single.safetensors"
+    )
+    frames = torch.randn(2, 3, 64, 96)
+    found = model.eval().extract(frames)
+    torch.testing.assert_close(found["heatmaps"], single(frames).heatmaps)
+    feature = model.backbone(frames)["stage4"]
+    patch = feature[1, :, 4:8, 8:12].reshape(-1)  # the token of the second row, third column
+    torch.testing.assert_close(found["tokens"][1, :, 1, 2], patch)
+
+
 def test_losses_are_weighed_as_equation_11():
     targets, weights = torch.rand(2, 15, 16, 12), torch.ones(2, 15)
     model = build()

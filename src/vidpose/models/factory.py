@@ -113,7 +113,7 @@ MODELS: dict[str, ModelEntry] = {
     "tdmi": ModelEntry(_tdmi, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5, {"spatio_temporal": False}),
     "tdmi_st": ModelEntry(_tdmi, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5, {"spatio_temporal": True}),
     "jmpose": ModelEntry(_jmpose, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5),
-    "stdpose": ModelEntry(_stdpose, "vit_b", ("vit",), _VIT_SIZE, 3),
+    "stdpose": ModelEntry(_stdpose, "vit_b", ("vit", "hrnet"), _VIT_SIZE, 3),
     "vremd": ModelEntry(_vremd, "vit_l", ("vit",), _VIT_SIZE, 3),
     "sdtc": ModelEntry(_sdtc, "vit_b", ("vit",), _VIT_SIZE, 5),
     "posewarper": ModelEntry(_posewarper, "hrnet_w48", ("hrnet",), _HRNET_SIZE, 5),

@@ -25,7 +25,7 @@ from vidpose.models.attention import (
 from vidpose.models.hrnet import conv_bn
 from vidpose.models.information import MutualInformation, Term
 from vidpose.models.layers import one_of
-from vidpose.models.single_frame import DeconvHead, SimpleHead, heatmap_layer
+from vidpose.models.single_frame import ConvHead, DeconvHead, SimpleHead, heatmap_layer
 from vidpose.models.video_model import Features, PoseModel, PoseOutput, clip_features, heatmap_loss
 
 PATCH = 4  # heatmap pixels on a side of a token
@@ -44,7 +44,8 @@ class STDPose(PoseModel):
     """Poses of a key frame from auxiliary frames, with their labels (propagation) or without (estimation).
 
     Args:
-        backbone: ViT with feature ``tokens`` at a sixteenth of the input.
+        backbone: ViT with feature ``tokens`` at a sixteenth of the input, or HRNet: its ``stage4`` in patches
+            of 4x4 is what tokens are there (ours; the paper has ViT alone).
         tff: temporal feature fusion; without it the key frame's own feature takes its place.
         tks: temporal keypoints synthesis; without it the key frame's own heatmaps take its place.
         dam: the dynamic-aware mask; without it heatmaps are not masked.
@@ -58,7 +59,8 @@ class STDPose(PoseModel):
         interval: T of the paper, the distance of labelled frames, by which time distances are divided.
         width: C; ``None``: the backbone's.
         tff_depth, stda_depth: transformer blocks of TFF and pose-aggregation blocks of STDA.
-        head: ``"classic"`` or ``"simple"``: that of the single-frame model whose heatmaps are initial.
+        head: ``"classic"`` or ``"simple"``: that of the single-frame model whose heatmaps are initial; with
+            HRNet it is HRNet's own.
         head_width: channels of the classic heads' deconvolutions.
     """
 
@@ -102,7 +104,10 @@ class STDPose(PoseModel):
             raise InputError(f"k is {k} and theta is {theta}: k must be above 0 and both be finite")
         inputs: int = backbone.out_channels  # type: ignore[assignment]
         initial: nn.Module
-        if head == "simple":
+        if backbone.family == "hrnet":
+            initial = ConvHead(inputs, num_joints)
+            inputs *= PATCH * PATCH
+        elif head == "simple":
             initial = SimpleHead(inputs, num_joints)
         else:
             initial = DeconvHead("tokens", inputs, num_joints, layers=2, width=head_width)
@@ -150,6 +155,14 @@ class STDPose(PoseModel):
         if mutual_information and tks:
             sizes = {"merged": num_joints, "key": num_joints, "label": num_joints}
             self.heatmap_information = MutualInformation(HEATMAP_TERMS, sizes, estimator=estimator)
+
+    def extract(self, frames: Tensor) -> Features:
+        """Features of single frames: ``tokens`` [N, D, H/16, W/16] and ``heatmaps`` [N, J, H/4, W/4]."""
+        features = super().extract(frames)
+        tokens = features.get("tokens")
+        if tokens is None:
+            tokens = F.pixel_unshuffle(features["stage4"], PATCH)
+        return {"tokens": tokens, "heatmaps": features["heatmaps"]}
 
     def forward(
         self,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +26,7 @@ from vidpose.skeletons import POSETRACK15, Skeleton, convert_keypoints
 from .columns import Columns
 from .frames import NumberedFrames
 from .people import Track
+from .store import Arrays, BlockStore
 
 NETWORKS = ("stdpose", "posewarper")
 
@@ -51,6 +51,7 @@ def by_network(
     model: PoseModel,
     joints: Skeleton,
     *,
+    store: BlockStore | None = None,
     batch_size: int = 8,
     title: str = "",
     quiet: bool = True,
@@ -61,55 +62,77 @@ def by_network(
     a frame with a label on one side has it on both. PoseWarper takes the nearer label alone.
 
     Args:
-        model: in eval mode on the CPU or another device. joints: of the labels.
+        model: in eval mode on the CPU or another device. joints: of the labels. store: for finished parts.
 
     Raises:
         InputError: the model takes no labels.
     """
     if model.name not in NETWORKS:
         raise InputError(f"{model.name} takes no labels; {' or '.join(NETWORKS)} is needed")
+    store = store or BlockStore(None, "")
     points = np.full(columns.points.shape, np.nan, dtype=np.float32)
     peaks = np.zeros(columns.left.shape, dtype=np.float32)
-    own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
-    asked = sorted(_questions(columns, tracks, model, own, joints), key=lambda ask: ask.frame)
-    open_ = columns.open
-    parts = [asked[k : k + batch_size] for k in range(0, len(asked), batch_size)]
-    for part in progress.track(parts, title, unit="batches", quiet=quiet):
-        for ask, (found, scores) in zip(part, _answer(part, frames, model), strict=True):
-            whole = convert_keypoints(np.column_stack([found, np.maximum(scores, 1e-6)]), own, joints)
-            count = joints.num_joints
-            here = ask.frame, slice(ask.person * count, (ask.person + 1) * count)
-            mine = open_[here] & (whole[:, 2] > 0)
-            points[here][mine] = whole[mine, :2]
-            peaks[here][mine] = whole[mine, 2].clip(0, 1)
+    asker = _Asker(columns, tracks, model, joints)
+    count = joints.num_joints
+    for start, end in progress.track(list(columns.blocks()), title, unit="intervals", quiet=quiet):
+        here = slice(start, end + 1)
+
+        def block(start: int = start, end: int = end) -> Arrays:
+            found = np.full_like(points[start : end + 1], np.nan)
+            heights = np.zeros_like(peaks[start : end + 1])
+            asked = asker.between(start, end)
+            for k in range(0, len(asked), batch_size):
+                part = asked[k : k + batch_size]
+                for ask, (place, peak) in zip(part, _answer(part, frames, model), strict=True):
+                    whole = np.column_stack([place, np.maximum(peak, 1e-6)])
+                    whole = convert_keypoints(whole, asker.own, joints)
+                    there = ask.frame - start, slice(ask.person * count, (ask.person + 1) * count)
+                    mine = asker.open[ask.frame, there[1]] & (whole[:, 2] > 0)
+                    found[there][mine] = whole[mine, :2]
+                    heights[there][mine] = whole[mine, 2].clip(0, 1)
+            return found, heights
+
+        points[here], peaks[here] = store.get(start, end, block)
     return points, peaks
 
 
-def _questions(
-    columns: Columns, tracks: list[Track], model: PoseModel, own: Skeleton, joints: Skeleton
-) -> Iterator[_Ask]:
-    count = joints.num_joints
-    open_ = columns.open
-    for p, track in enumerate(tracks):
-        labels = dict(zip(track.frames.tolist(), track.people, strict=True))
-        mine = slice(p * count, (p + 1) * count)
-        for t in np.flatnonzero(open_[:, mine].any(axis=1)).tolist():
-            left, right = (int(side[t, mine].max()) for side in (columns.left, columns.right))
-            sides = [left if left >= 0 else right, right if right >= 0 else left]
-            affine = crop_affine(track.box_at(t), model.input_size)
-            numbers = [t] * model.num_frames
-            numbers[0], numbers[-1] = sides
-            points = np.zeros((model.num_frames, own.num_joints, 3))
-            nearest = min(sides, key=lambda side: abs(side - t))
-            for slot, side in ((0, sides[0]), (-1, sides[1])):
-                if model.name == "posewarper" and side != nearest:
-                    continue
-                keypoints = labels[side].keypoints
-                found = convert_keypoints(keypoints, joints, own)
-                crop = apply_affine(affine, found[:, :2])
-                points[slot, :, :2] = input_to_heatmap(crop, model.input_size, model.heatmap_size)
-                points[slot, :, 2] = found[:, 2] > 0
-            yield _Ask(t, p, affine, numbers, points)
+class _Asker:
+    """What a network is asked about a video.
+
+    Args:
+        model: that answers. joints: of the labels.
+    """
+
+    def __init__(self, columns: Columns, tracks: list[Track], model: PoseModel, joints: Skeleton) -> None:
+        self.columns, self.tracks, self.model, self.joints = columns, tracks, model, joints
+        self.own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
+        self.open = columns.open
+        self.labels = [dict(zip(track.frames.tolist(), track.people, strict=True)) for track in tracks]
+
+    def between(self, start: int, end: int) -> list[_Ask]:
+        """All that is open from frame ``start`` to ``end``, in order of time."""
+        count = self.joints.num_joints
+        people = self.open[start : end + 1].reshape(end + 1 - start, -1, count).any(axis=2)
+        return [self._ask(start + t, p) for t, p in np.argwhere(people).tolist()]
+
+    def _ask(self, t: int, p: int) -> _Ask:
+        mine = slice(p * self.joints.num_joints, (p + 1) * self.joints.num_joints)
+        model, own = self.model, self.own
+        left, right = (int(side[t, mine].max()) for side in (self.columns.left, self.columns.right))
+        sides = [left if left >= 0 else right, right if right >= 0 else left]
+        affine = crop_affine(self.tracks[p].box_at(t), model.input_size)
+        numbers = [t] * model.num_frames
+        numbers[0], numbers[-1] = sides
+        points = np.zeros((model.num_frames, own.num_joints, 3))
+        nearest = min(sides, key=lambda side: abs(side - t))
+        for slot, side in ((0, sides[0]), (-1, sides[1])):
+            if model.name == "posewarper" and side != nearest:
+                continue
+            found = convert_keypoints(self.labels[p][side].keypoints, self.joints, own)
+            crop = apply_affine(affine, found[:, :2])
+            points[slot, :, :2] = input_to_heatmap(crop, model.input_size, model.heatmap_size)
+            points[slot, :, 2] = found[:, 2] > 0
+        return _Ask(t, p, affine, numbers, points)
 
 
 def _answer(

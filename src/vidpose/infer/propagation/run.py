@@ -162,8 +162,9 @@ def propagate(
     frames = NumberedFrames(source)
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
-        settings = method, first_frame, extend, frames.count, frames.grey_side
+        settings = method, os.fspath(weights), first_frame, extend, frames.count, frames.grey_side
         files = [frames.path(0), frames.path(frames.count - 1), labels]
+        files += [weights] if Path(weights).is_file() else []
         store = BlockStore(Path(work) if work else None, job_key(files, settings))
         model = load_network(method, weights)
         return propagate_labels(found, frames, method, model, one_way=one_way, store=store, quiet=quiet)
@@ -204,13 +205,13 @@ def propagate_labels(
         model: of a method that is a network. store: for finished parts.
     """
     columns = arrange(labels.tracks, frames.count)
+    store = store or BlockStore(None, "")
     if model is not None:
         title = f"propagate {frames.name}"
         points, confidence = by_network(
-            columns, labels.tracks, frames, model, labels.data.skeleton, title=title, quiet=quiet
+            columns, labels.tracks, frames, model, labels.data.skeleton, store=store, title=title, quiet=quiet
         )
     else:
-        store = store or BlockStore(None, "")
         points, confidence = _solve(columns, frames, labels, method, one_way, store, quiet)
     return assemble(labels, columns, points, confidence, frames, method)
 

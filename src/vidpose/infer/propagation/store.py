@@ -24,7 +24,7 @@ class BlockStore:
     """
 
     def __init__(self, folder: Path | None, key: str) -> None:
-        self.folder = folder
+        self.folder, self.key = folder, key
         if folder is None:
             return
         told = folder / "job.json"
@@ -32,6 +32,10 @@ class BlockStore:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
             write_json(told, key)
+
+    def part(self, name: str) -> BlockStore:
+        """A store for other arrays of the same blocks."""
+        return BlockStore(None if self.folder is None else self.folder / name, self.key)
 
     def get(self, start: int, end: int, make: Callable[[], Arrays]) -> Arrays:
         """The arrays of the block from frame ``start`` to ``end``; made where they are not kept yet."""

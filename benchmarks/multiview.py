@@ -120,8 +120,7 @@ def disagreement(views: list[View], people: list[Person], height: float) -> np.n
     """[J] root mean square over the cameras of how far an estimate is from the triangulation, in heights."""
     mine = [views[p.view] for p in people]
     points = np.stack([p.points for p in people])
-    weights = np.stack([np.maximum(p.scores, 0.05) for p in people])
-    places = triangulate(mine, points, weights)
+    places = place_of(views, people)
     return np.sqrt(np.mean(_misses(mine, points, places, height) ** 2, axis=0))
 
 
@@ -175,6 +174,30 @@ def height_of(places: np.ndarray, joints: Skeleton) -> float:
     return float(sum(np.linalg.norm(at(a) - at(b)) for a, b in _SEGMENTS))
 
 
+def seen_at(videos: list[VideoPoses], t: int) -> list[Person]:
+    """Everybody that any camera has found in frame ``t``, with PoseTrack's joints."""
+    people = []
+    for v, video in enumerate(videos):
+        frame = video.frames[t]
+        for points, scores in zip(frame.keypoints, frame.scores, strict=True):
+            whole = convert_keypoints(np.column_stack([points, scores]), video.skeleton, POSETRACK15)
+            people.append(Person(v, whole[:, :2], whole[:, 2]))
+    return people
+
+
+def largest_groups(views: list[View], people: list[Person], height: float, count: int) -> list[list[Person]]:
+    """The ``count`` people that most cameras agree on, those of too few cameras left out."""
+    groups = sorted(match(views, people, height), key=lambda g: (len(g), sum(p.scores.sum() for p in g)))
+    return [group for group in groups[::-1][:count] if len(group) >= LEAST_VIEWS]
+
+
+def place_of(views: list[View], group: list[Person]) -> np.ndarray:
+    """[J, 3] where a group sees the joints; each estimate counts as its score says."""
+    points = np.stack([p.points for p in group])
+    weights = np.stack([np.maximum(p.scores, 0.05) for p in group])
+    return triangulate([views[p.view] for p in group], points, weights)
+
+
 def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict[str, float]:
     """The scores of one scene of ``count`` people."""
     frames = min(len(video) for video in videos)
@@ -182,21 +205,9 @@ def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict
     everyone: list[list[Person]] = []
     heights = []
     for t in range(frames):
-        people = []
-        for v, video in enumerate(videos):
-            frame = video.frames[t]
-            for points, scores in zip(frame.keypoints, frame.scores, strict=True):
-                whole = np.column_stack([points, scores])
-                whole = convert_keypoints(whole, video.skeleton, POSETRACK15)
-                people.append(Person(v, whole[:, :2], whole[:, 2]))
-        groups = sorted(match(views, people, height), key=lambda g: (len(g), sum(p.scores.sum() for p in g)))
-        for group in groups[::-1][:count]:
-            if len(group) >= LEAST_VIEWS:
-                everyone.append(group)
-                mine = [views[p.view] for p in group]
-                points = np.stack([p.points for p in group])
-                weights = np.stack([np.maximum(p.scores, 0.05) for p in group])
-                heights.append(height_of(triangulate(mine, points, weights), POSETRACK15))
+        for group in largest_groups(views, seen_at(videos, t), height, count):
+            everyone.append(group)
+            heights.append(height_of(place_of(views, group), POSETRACK15))
     if not everyone:
         nothing = {"found": 0.0, "found_three": 0.0, "people": 0.0}
         return {**nothing, "error_height": float("nan"), "height_mm": float("nan")}

@@ -171,6 +171,7 @@ def rewrite(path, change):
     [
         (lambda d, t: d.update(format=99), "update"),
         (lambda d, t: d.pop("config"), "no model configuration"),
+        (lambda d, t: d.update(card=[1]), "card in its description is not a JSON object"),
         (lambda d, t: d["config"].update(name="other"), "cannot be rebuilt: unknown model"),
         (lambda d, t: d["config"].update(colour=1), "cannot be rebuilt"),
         (lambda d, t: t.pop("head.final_layer.bias"), "head.final_layer.bias is missing"),

@@ -180,6 +180,9 @@ def _read_safetensors(path: Path) -> Checkpoint:
             raise InputError(f"{path}: its description is not valid JSON: {error}") from error
         if not isinstance(description, dict):
             raise InputError(f"{path}: its description is not a JSON object")
+        for part in ("config", "card"):
+            if not isinstance(description.get(part) or {}, dict):
+                raise InputError(f"{path}: {part} in its description is not a JSON object")
         if "rest_in" in description:
             tensors = {**_rest(path, description.pop("rest_in")), **tensors}
     return Checkpoint(str(path), tensors, {}, description)

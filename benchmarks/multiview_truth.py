@@ -5,7 +5,8 @@
 
 A joint is triangulated from those three cameras or more that agree best about it (to 3 % of the person's
 height), put on a smooth path over seven frames, and projected into all cameras; where they do not agree it
-has no label. Heads are boxes of 22 cm around the middle of the head. What is written is a data set in
+has no label. Heads are boxes of 22 cm around the middle of the head, or of what is known of a person: they
+say how large people are. What is written is a data set in
 PoseTrack18's layout (split ``val``, one video for each camera), for benchmarks/propagation.py.
 """
 
@@ -100,10 +101,10 @@ def label(view: View, places: np.ndarray, person: int, size: tuple[int, int]) ->
     known &= ((points >= 0) & (points < size[::-1])).all(axis=1)
     box = enclosing_box(points, known, margin=0.1)
     ends = [POSETRACK15.index[name] for name in ("head_bottom", "head_top")]
-    if known.sum() < LEAST_JOINTS or box is None or not known[ends].all():
+    if known.sum() < LEAST_JOINTS or box is None:
         return None
-    middle = points[ends].mean(axis=0)
-    half = HEAD / 2 * view.matrix[0, 0] / view.depth(places[ends]).mean()
+    middle = points[ends if known[ends].all() else known].mean(axis=0)
+    half = HEAD / 2 * view.matrix[0, 0] / np.median(view.depth(places[known]))
     keypoints = np.column_stack([points, np.ones(len(points))]) * known[:, None]
     head = np.concatenate([middle - half, middle + half])
     return Labelled(keypoints, box, head, person, known)

@@ -5,7 +5,7 @@
 DIR is a data set of videos in which every frame is labelled. Of each video n = frames / T are labelled:
 evenly spaced ones; or half of them evenly spaced and the others where `vidpose suggest` says, which knows
 what is propagated from the first half. The others are propagated, and all frames scored by PoseTrack's
-official mAP. Then the same with n x 0.9, 0.8 and 0.7 labels in all.
+official mAP. Then the same with n x 0.9, 0.8 and 0.7 labels in all (--shares).
 """
 
 from __future__ import annotations
@@ -62,21 +62,26 @@ def main() -> None:
     )
     parser.add_argument("--data", required=True, metavar="DIR:SPLIT")
     parser.add_argument("--intervals", type=int, nargs="+", default=[7, 5, 4])
+    parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     rows = []
     try:
         data = read_runs(options.data)
-        print(f"{'T':>3}{'even':>9}" + "".join(f"{f'x {share:.1f}':>9}" for share in SHARES), flush=True)
+        print(
+            f"{'T':>3}{'even':>9}" + "".join(f"{f'x {share:.1f}':>9}" for share in options.shares), flush=True
+        )
         for interval in options.intervals:
             counts = [max(round(len(video.frames) / interval), 2) for video in data.videos]
             pairs = list(zip(data.videos, counts, strict=True))
             even = score(data, [[k for k, _ in evenly(len(v.frames), n)] for v, n in pairs])
             found = [
                 score(data, [suggested(data, v, max(round(share * n), 2)) for v, n in pairs])
-                for share in SHARES
+                for share in options.shares
             ]
-            rows.append({"T": interval, "even": even, **dict(zip(map(str, SHARES), found, strict=True))})
+            rows.append(
+                {"T": interval, "even": even, **dict(zip(map(str, options.shares), found, strict=True))}
+            )
             print(f"{interval:3}{even:9.1f}" + "".join(f"{value:9.1f}" for value in found), flush=True)
     except InputError as error:
         parser.error(str(error))

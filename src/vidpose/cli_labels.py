@@ -36,7 +36,8 @@ def propagate(
         ),
     ] = "auto",
     weights: Annotated[
-        str, typer.Option("--weights", help="Of stdpose and posewarper: a file or a hub id.")
+        str,
+        typer.Option("--weights", help="Of auto's and stdpose's network, of posewarper: a file or a hub id."),
     ] = "default",
     one_way: Annotated[
         bool, typer.Option("--one-way", help="Optical flow from the nearest label alone.")

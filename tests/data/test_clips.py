@@ -57,15 +57,25 @@ def test_neighbours_are_clamped_and_in_order(length: int, draw: st.DataObject, r
 
 @settings(max_examples=100, deadline=None)
 @given(st.integers(3, 60), st.data(), st.integers(2, 15))
-def test_the_key_frame_lies_between_frames_an_interval_apart(
+def test_the_key_frame_lies_between_frames_an_interval_apart_or_beyond_one(
     length: int, draw: st.DataObject, interval: int
 ) -> None:
     key = draw.draw(st.integers(0, length - 1))
     left, middle, right = spread_indices(key, interval, length, 0, draw.draw(st.integers(0, 999)), 0)
-    assert middle == key and 0 <= left <= key <= right < length
-    assert right - left <= interval and (left < key or key == 0) and (right > key or key == length - 1)
+    assert middle == key and {left, right} <= set(range(length)) - {key}
+    if left == right:  # the other one would lie outside the video
+        assert key - interval < 0 or key + interval >= length
+    else:
+        assert left < key < right and right - left <= interval
     if interval <= key < length - interval:
         assert right - left == interval
+
+
+def test_beyond_the_first_and_the_last_label_the_same_frame_is_on_both_sides() -> None:
+    drawn = {tuple(spread_indices(1, 4, 20, epoch, 0, 0)) for epoch in range(60)}
+    assert drawn == {(0, 1, 4), (3, 1, 3), (2, 1, 2)}
+    drawn = {tuple(spread_indices(18, 4, 20, epoch, 0, 0)) for epoch in range(60)}
+    assert drawn == {(15, 18, 19), (16, 18, 16), (17, 18, 17)}
 
 
 def test_an_interval_is_drawn_between_the_least_and_the_most() -> None:

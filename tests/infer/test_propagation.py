@@ -24,7 +24,7 @@ from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.network import by_network
 from vidpose.infer.propagation.people import Track, frame_numbers, load_labels, spans
 from vidpose.infer.propagation.store import BlockStore
-from vidpose.models.factory import create_model
+from vidpose.models.factory import create_model, save_model
 from vidpose.models.video_model import PoseOutput
 from vidpose.skeletons import COCO17, POSETRACK18
 
@@ -337,6 +337,26 @@ def test_a_network_gets_the_labels_where_they_belong(
     assert heights.max() > 0.8 and first["given_heatmaps"].shape[1:] == (frames, 15, 16, 16)
     if name == "stdpose":
         assert first["times"][0].tolist() == [2, 0, 2]  # before the first label it is on both sides
+
+
+def test_estimation_is_shown_the_pictures_and_no_label(film: Path, labels: Path, tmp_path: Path) -> None:
+    model = create_model("stdpose", backbone="vit_32x1x2", input_size=(64, 64)).eval()
+    with torch.no_grad():
+        model.head.decoder.final_layer.weight.normal_()
+    save_model(model, tmp_path / "net.safetensors")
+    moved = json.loads(labels.read_text())
+    for entry in moved["annotations"]:
+        entry["keypoints"] = [value + 4 * (k % 3 < 2) for k, value in enumerate(entry["keypoints"])]
+    (tmp_path / "moved.json").write_text(json.dumps(moved))
+    places = {
+        method: [
+            propagate(film, file, method, weights=tmp_path / "net.safetensors").frames[5].people[0].keypoints
+            for file in (labels, tmp_path / "moved.json")
+        ]
+        for method in ("stdpose", "stdpose-estimation")
+    }
+    np.testing.assert_array_equal(*places["stdpose-estimation"])
+    assert not np.allclose(*places["stdpose"])
 
 
 def test_a_killed_network_continues_where_it_was(film: Path, labels: Path, tmp_path: Path) -> None:

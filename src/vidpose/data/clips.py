@@ -47,14 +47,22 @@ def spread_indices(
 ) -> list[int]:
     """Positions of three frames: two ``interval`` apart, and the key frame, anywhere between them.
 
-    Of two intervals, least and most, one between them is drawn. Near the ends of a video frames are as far
-    apart as it allows. The draw depends on the last three arguments.
+    Of two intervals, least and most, one between them is drawn. Where one of the two would lie outside the
+    video, the other takes its place, as in propagation beyond the first and the last label; where both would,
+    they are as far apart as the video allows. The draw depends on the last three arguments.
     """
     least, most = (interval, interval) if isinstance(interval, int) else interval
     rng = np.random.default_rng((seed, epoch, index, most))
     interval = int(rng.integers(least, most + 1)) if least < most else most
     before = int(rng.integers(1, interval))
-    return [max(key - before, 0), key, min(key + interval - before, length - 1)]
+    left, right, last = key - before, key + interval - before, length - 1
+    if left < 0 and right > last:
+        left, right = (last if key == 0 else 0), (0 if key == last else last)
+    elif left < 0:
+        left = right
+    elif right > last:
+        right = left
+    return [left, key, right]
 
 
 def clip_indices(key: int, num_frames: int, length: int) -> list[int]:

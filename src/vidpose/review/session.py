@@ -20,7 +20,7 @@ from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import PROVENANCE, load_labels, make_tracks, place_tracks
-from vidpose.infer.propagation.run import PropagatedLabels, assemble, by_fusion
+from vidpose.infer.propagation.run import PropagatedLabels, assemble, by_fusion, load_network
 from vidpose.infer.propagation.store import Arrays, BlockStore
 
 from .journal import Journal
@@ -30,7 +30,7 @@ STATES = ("visible", "occluded", "absent")
 """Of a joint that a person has set: seen, hidden, or not to be labelled at all."""
 PERSON_STATES = ("gone", "removed")
 """Of a whole person (joint -1): not in this frame, or nowhere in the video."""
-_MOST_BLOCKS = 20_000
+_MOST_BLOCKS = 40_000
 
 
 class Conflict(Exception):
@@ -98,6 +98,7 @@ class ReviewSession:
         """To be held while the arrays below are read together."""
         self.result: PropagatedLabels | None = None
         self._flows = PairFlows(self.frames, "dis")
+        self._network = load_network("auto")
         self._carried: OrderedDict[bytes, tuple[np.ndarray, ...]] = OrderedDict()
         self.track_ids: list[int] = []
         """[P] of the labels' people, then of those added here, whether that was undone or not."""
@@ -222,7 +223,7 @@ class ReviewSession:
         if tracks:  # not everybody was removed
             store, title = _Kept(self._carried, columns), f"propagate {self.frames.name}"
             points, confidence = by_fusion(
-                columns, tracks, self._flows, self.joints, store, title, self._quiet
+                columns, tracks, self._flows, self.joints, self._network, store, title, self._quiet
             )
         labels = replace(labels, frames=given, tracks=tracks, partial=partial, absent=absent)
         return assemble(labels, columns, points, confidence, self.frames, "auto")
@@ -348,15 +349,18 @@ class ReviewSession:
 class _Kept(BlockStore):
     """Blocks in memory, by the labels in them."""
 
-    def __init__(self, kept: OrderedDict[bytes, Arrays], columns: Columns) -> None:
+    def __init__(self, kept: OrderedDict[bytes, Arrays], columns: Columns, name: str = "") -> None:
         super().__init__(None, "")
-        self._kept, self._columns = kept, columns
+        self._kept, self._columns, self._name = kept, columns, name
+
+    def part(self, name: str) -> _Kept:
+        return _Kept(self._kept, self._columns, name)
 
     def get(self, start: int, end: int, make: Callable[[], Arrays]) -> Arrays:
         here, columns = slice(start, end + 1), self._columns
         parts = (columns.points[here], columns.known[here], columns.wanted[here])
         key = hashlib.blake2b(
-            b"".join(part.tobytes() for part in parts) + repr((start, end)).encode()
+            b"".join(part.tobytes() for part in parts) + repr((self._name, start, end)).encode()
         ).digest()
         if key not in self._kept:
             self._kept[key] = make()

@@ -1,9 +1,10 @@
 """Trains what ``vidpose propagate --method auto`` trusts: ``python -m vidpose.train.fusion DATA... -o FILE``.
 
-DATA are data sets of videos that are labelled in every frame (PoseTrack's layout, split ``train``). Labels
-are thinned to every T-th frame, T from 2 to 22, the rest is propagated by every guess there is, and a small
-network learns from how wrong each of them was: weights that bring their mean nearest to the truth, and the
-probability that this is within PCKh 0.5.
+DATA are data sets of videos that are labelled in every frame (PoseTrack's layout, split ``train``); STDPose
+must not have been trained on them, or it is trusted too much. Labels are thinned to every T-th frame, T from
+2 to 22, the rest is propagated by every guess there is, and a small network learns from how wrong each of
+them was: weights that bring their mean nearest to the truth, and the probability that this is within PCKh
+0.5.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import GUESSES, Fusion, features
 from vidpose.infer.propagation.motion import PairFlows
-from vidpose.infer.propagation.people import make_tracks, place_tracks, usual_interval
-from vidpose.infer.propagation.run import make_guesses, seen_labels
+from vidpose.infer.propagation.people import Track, make_tracks, place_tracks, usual_interval
+from vidpose.infer.propagation.run import load_network, make_guesses
 from vidpose.io.files import atomic_path
+from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
 
 INTERVALS = (2, 3, 5, 7, 7, 9, 15, 15, 22)
+ASKED = 0.75
+"""Share of the videos in which the network is asked: the fusion knows what to do without it, too."""
 HEAD_SHARE = 0.6
 """PCKh's unit is this share of the head box's diagonal."""
 
@@ -50,12 +54,12 @@ class Examples:
     """[N] float32 pixels of PCKh's unit."""
 
 
-def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, np.ndarray, np.ndarray, np.ndarray]:
+def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, list[Track], np.ndarray, np.ndarray]:
     """A fully labelled video with the labels of some frames.
 
     Returns:
-        columns of the labels that are left; the truth [F, K, 2], NaN where there is none; PCKh's unit [F, K];
-        and whether joints are visible in the labels that are left [F, K].
+        columns and tracks of the labels that are left; the truth [F, K, 2], NaN where there is none; PCKh's
+        unit [F, K].
     """
     frames = {frame.index: frame for frame in video.frames}
     count = len(video.frames)
@@ -77,18 +81,21 @@ def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, np.ndarray, np.nd
             if person.head_box_xyxy is not None:
                 x1, y1, x2, y2 = person.head_box_xyxy
                 unit[number, mine] = HEAD_SHARE * np.hypot(x2 - x1, y2 - y1)
-    return columns, truth, unit, seen_labels(columns, tracks)
+    return columns, tracks, truth, unit
 
 
-def examples(video: Video, joints: Skeleton, interval: int, rng: np.random.Generator) -> Examples | None:
+def examples(
+    video: Video, joints: Skeleton, interval: int, rng: np.random.Generator, network: PoseModel
+) -> Examples | None:
     """Joints of one video between labels on every ``interval``-th frame; ``None`` where there are none."""
     labelled = np.arange(int(rng.integers(interval)), len(video.frames), interval)
     try:
-        columns, truth, unit, seen = thin(video, labelled)
+        columns, tracks, truth, unit = thin(video, labelled)
     except InputError:
         return None
     frames = NumberedFrames(video.frames[0].path.parent)
-    guesses = make_guesses(columns, PairFlows(frames, "dis"), seen)
+    asked = network if rng.random() < ASKED else None
+    guesses = make_guesses(columns, tracks, PairFlows(frames, "dis"), joints, asked)
     frames.close()
     where = columns.open & ~np.isnan(truth[..., 0]) & (unit > 1)
     points = np.stack([guesses.points[name][where] for name in GUESSES], axis=1)
@@ -126,16 +133,22 @@ def main() -> None:
     )
     parser.add_argument("data", nargs="+")
     parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--network", default="default", help="weights of the STDPose whose guesses count")
     parser.add_argument("--split", default="train")
+    parser.add_argument("--draws", type=int, default=4, help="of those intervals for each video")
+    parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     found: list[Examples] = []
     try:
+        network = load_network("auto", options.network)
+        assert network is not None
         for root in options.data:
             data = read_dataset(root, options.split)
             for video in progress.track(data.videos, f"guesses in {root}", unit="videos"):
-                each = (examples(video, data.skeleton, interval, rng) for interval in INTERVALS)
+                drawn = rng.choice(INTERVALS, min(options.draws, len(INTERVALS)), replace=False).tolist()
+                each = (examples(video, data.skeleton, interval, rng, network) for interval in drawn)
                 found += [one for one in each if one is not None]
     except InputError as error:
         print(f"vidpose: {error}", file=sys.stderr)
@@ -146,7 +159,7 @@ def main() -> None:
             for name in ("features", "points", "truth", "unit")
         )
     )
-    model = fit(every, seed=options.seed)
+    model = fit(every, steps=options.steps, seed=options.seed)
     with atomic_path(options.output) as path:
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)
     print(f"{options.output}: from {len(every.unit):,} joints")

@@ -18,6 +18,7 @@ from vidpose.errors import InputError
 from vidpose.models.video_model import PoseModel
 
 from .frames import NumberedFrames
+from .network import fingerprint
 from .people import PROVENANCE, arrange_labels, is_labelled
 from .run import check_method, load_network, propagate_labels
 from .store import BlockStore, job_key
@@ -99,7 +100,8 @@ def fill_labels(
     """The data with poses in the frames that have none.
 
     Args:
-        model: of a method that is a network. one_way: flow from the nearest label alone.
+        model: of a method that asks a network; ``None``: the one that ships.
+        one_way: flow from the nearest label alone.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
             as usually lie between two labels.
         work: folder for finished parts, so that a killed job continues; ``None``: nothing is kept.
@@ -108,6 +110,7 @@ def fill_labels(
         InputError: frames that cannot be read, or two people of one frame with the same track id.
     """
     check_method(method, one_way)
+    model = model if model is not None else load_network(method)
     videos = []
     for number, video in enumerate(progress.track(data.videos, "propagate", unit="videos", quiet=quiet)):
         if len(video.frames) < 2 or not any(_by_hand(person) for f in video.frames for person in f.people):
@@ -143,9 +146,8 @@ def _fill(
             (n, f.is_labeled, [(p.track_id, p.keypoints.tobytes()) for p in f.people])
             for n, f in entries.items()
         ]
-        store = BlockStore(
-            work, job_key([frames.path(0)], (method, extend, frames.count, frames.grey_side, told))
-        )
+        settings = method, fingerprint(model), extend, frames.count, frames.grey_side, told
+        store = BlockStore(work, job_key([frames.path(0)], settings))
         filled = propagate_labels(labels, frames, method, model, one_way=one_way, store=store).frames
     finally:
         frames.close()

@@ -18,9 +18,11 @@ from vidpose.skeletons import Skeleton
 from .columns import Columns
 
 FILE = "propagation.safetensors"
-GUESSES = ("forward", "backward", "line", "curve")
+GUESSES = ("forward", "backward", "line", "curve", "network")
 KINDS = ("nose", "head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 """Of joints, by a part of their names."""
+NUMBERS = 20
+"""Features of a joint besides its kind."""
 _LEAST = 1e-3  # of a person's height, below which distances are alike
 
 
@@ -37,14 +39,17 @@ class Guesses:
     seen_left: np.ndarray
     """[F, K] bool: the joint was visible in the label before."""
     seen_right: np.ndarray
+    peaks: np.ndarray
+    """[F, K] of the network's heatmaps, 0 where no network was asked."""
 
 
 def features(columns: Columns, guesses: Guesses, joints: Skeleton) -> np.ndarray:
-    """[F, K, 15 + len(KINDS)] float32: what tells which guess is good; distances in people's heights."""
+    """[F, K, NUMBERS + len(KINDS)] float32: what tells which guess is good; distances in people's heights."""
     frame = np.arange(len(columns.left))[:, None]
     has_left, has_right = columns.left >= 0, columns.right >= 0
     size = columns.size
     points = guesses.points
+    asked = ~np.isnan(points["network"][..., 0])
 
     def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.log(_LEAST + np.nan_to_num(np.linalg.norm(a - b, axis=-1) / size))
@@ -65,6 +70,9 @@ def features(columns: Columns, guesses: Guesses, joints: Skeleton) -> np.ndarray
         np.log(size) - 5,
         guesses.seen_left & has_left,
         guesses.seen_right & has_right,
+        asked,
+        np.log(0.01 + guesses.peaks) * asked,
+        *(apart(points["network"], points[other]) * asked for other in ("forward", "backward", "line")),
     ]
     kinds = np.zeros((joints.num_joints, len(KINDS)), dtype=np.float32)
     for j, name in enumerate(joints.joints):
@@ -84,7 +92,7 @@ class Fusion(nn.Module):
         inputs: number of features. width: of the two hidden layers.
     """
 
-    def __init__(self, inputs: int = 15 + len(KINDS), width: int = 48) -> None:
+    def __init__(self, inputs: int = NUMBERS + len(KINDS), width: int = 48) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),

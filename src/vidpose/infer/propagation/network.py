@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from vidpose import progress
+from vidpose.device import resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import (
     apply_affine,
@@ -28,7 +30,9 @@ from .frames import NumberedFrames
 from .people import Track
 from .store import Arrays, BlockStore
 
-NETWORKS = ("stdpose", "posewarper")
+MODELS = ("stdpose", "posewarper")
+NETWORKS = {"stdpose": "stdpose", "stdpose-estimation": "stdpose", "posewarper": "posewarper"}
+"""Methods that are a network alone -> its model. ``stdpose-estimation`` is shown no label."""
 
 
 @dataclass
@@ -51,6 +55,7 @@ def by_network(
     model: PoseModel,
     joints: Skeleton,
     *,
+    shown: bool = True,
     store: BlockStore | None = None,
     batch_size: int = 8,
     title: str = "",
@@ -62,17 +67,19 @@ def by_network(
     a frame with a label on one side has it on both. PoseWarper takes the nearer label alone.
 
     Args:
-        model: in eval mode on the CPU or another device. joints: of the labels. store: for finished parts.
+        model: in eval mode on the CPU or another device. joints: of the labels.
+        shown: whether it is shown the labels; if not, it estimates poses from the pictures alone.
+        store: for finished parts.
 
     Raises:
         InputError: the model takes no labels.
     """
-    if model.name not in NETWORKS:
-        raise InputError(f"{model.name} takes no labels; {' or '.join(NETWORKS)} is needed")
+    if model.name not in MODELS:
+        raise InputError(f"{model.name} takes no labels; {' or '.join(MODELS)} is needed")
     store = store or BlockStore(None, "")
     points = np.full(columns.points.shape, np.nan, dtype=np.float32)
     peaks = np.zeros(columns.left.shape, dtype=np.float32)
-    asker = _Asker(columns, tracks, model, joints)
+    asker = _Asker(columns, tracks, model, joints, shown)
     count = joints.num_joints
     for start, end in progress.track(list(columns.blocks()), title, unit="intervals", quiet=quiet):
         here = slice(start, end + 1)
@@ -96,15 +103,25 @@ def by_network(
     return points, peaks
 
 
+def fingerprint(model: PoseModel | None) -> str:
+    """What tells a model from others: a hash of its weights; empty for ``None``."""
+    digest = hashlib.blake2b()
+    for tensor in model.state_dict().values() if model is not None else ():
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest() if model is not None else ""
+
+
 class _Asker:
     """What a network is asked about a video.
 
     Args:
-        model: that answers. joints: of the labels.
+        model: that answers. joints: of the labels. shown: whether it sees them.
     """
 
-    def __init__(self, columns: Columns, tracks: list[Track], model: PoseModel, joints: Skeleton) -> None:
-        self.columns, self.tracks, self.model, self.joints = columns, tracks, model, joints
+    def __init__(
+        self, columns: Columns, tracks: list[Track], model: PoseModel, joints: Skeleton, shown: bool
+    ) -> None:
+        self.columns, self.tracks, self.model, self.joints, self.shown = columns, tracks, model, joints, shown
         self.own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
         self.open = columns.open
         self.labels = [dict(zip(track.frames.tolist(), track.people, strict=True)) for track in tracks]
@@ -126,7 +143,7 @@ class _Asker:
         points = np.zeros((model.num_frames, own.num_joints, 3))
         nearest = min(sides, key=lambda side: abs(side - t))
         for slot, side in ((0, sides[0]), (-1, sides[1])):
-            if model.name == "posewarper" and side != nearest:
+            if not self.shown or (model.name == "posewarper" and side != nearest):
                 continue
             found = convert_keypoints(self.labels[p][side].keypoints, self.joints, own)
             crop = apply_affine(affine, found[:, :2])
@@ -157,8 +174,11 @@ def _answer(
         "given_mask": (labels[..., 2] > 0).any(dim=-1),
         "times": torch.tensor(times, dtype=torch.float32, device=device),
     }
+    dtype = resolve_precision("auto", device)
+    mixed = torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)
     with torch.inference_mode():
-        heatmaps = model(clips, **extra).heatmaps.float()
+        with mixed:
+            heatmaps = model(clips, **extra).heatmaps.float()
         points, peaks = decode_heatmaps(heatmaps, "dark", model.sigma)
     places = heatmap_to_input(points.cpu().numpy(), model.input_size, model.heatmap_size)
     return [

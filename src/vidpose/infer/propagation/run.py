@@ -27,7 +27,7 @@ from .columns import Columns, arrange
 from .frames import NumberedFrames
 from .fuse import Guesses, fuse, load_fusion
 from .motion import FLOWS, PairFlows
-from .network import NETWORKS, by_network
+from .network import NETWORKS, by_network, fingerprint
 from .people import ABSENT, PROVENANCE, Track, VideoLabels, load_labels
 from .store import Arrays, BlockStore, job_key
 
@@ -144,10 +144,11 @@ def propagate(
     Args:
         source: a video file, image folder or glob, or a list of images.
         labels: a file of labels of some of its frames, in any format that ``vidpose data convert`` reads.
-        method: ``auto``: labels carried by optical flow from both sides, straight and smooth curves, fused by
-            learned confidence; or one of ``METHODS`` alone: ``copy`` the nearest label, ``interpolate``,
-            ``spline``, optical flow from both labels, blended by distance, or a network that takes labels.
-        weights: of ``stdpose`` and ``posewarper``: a file or a hub id.
+        method: ``auto``: labels carried by optical flow from both sides, straight and smooth curves and what
+            STDPose sees, fused by learned confidence; or one of ``METHODS`` alone: ``copy`` the nearest
+            label, ``interpolate``, ``spline``, optical flow from both labels, blended by distance, or a
+            network that takes labels; ``stdpose-estimation`` is shown none.
+        weights: of ``auto``'s STDPose, of ``stdpose`` and of ``posewarper``: a file or a hub id.
         one_way: flow from the nearest label alone.
         first_frame: number that the labels give to the first frame; ``None``: found by looking.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
@@ -162,11 +163,10 @@ def propagate(
     frames = NumberedFrames(source)
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
-        settings = method, os.fspath(weights), first_frame, extend, frames.count, frames.grey_side
-        files = [frames.path(0), frames.path(frames.count - 1), labels]
-        files += [weights] if Path(weights).is_file() else []
-        store = BlockStore(Path(work) if work else None, job_key(files, settings))
         model = load_network(method, weights)
+        settings = method, fingerprint(model), first_frame, extend, frames.count, frames.grey_side
+        files = [frames.path(0), frames.path(frames.count - 1), labels]
+        store = BlockStore(Path(work) if work else None, job_key(files, settings))
         return propagate_labels(found, frames, method, model, one_way=one_way, store=store, quiet=quiet)
     finally:
         frames.close()
@@ -183,10 +183,9 @@ def check_method(method: str, one_way: bool = False) -> None:
 
 
 def load_network(method: str, weights: str | os.PathLike[str] = "default") -> PoseModel | None:
-    """The model of a method that is a network, ``None`` for others."""
-    if method not in NETWORKS:
-        return None
-    return load_pose_model(method, weights)[0].to(resolve_device("auto"))
+    """The model of a method that asks a network (``auto``: STDPose), ``None`` for others."""
+    name = {"auto": "stdpose", **NETWORKS}.get(method)
+    return None if name is None else load_pose_model(name, weights)[0].to(resolve_device("auto"))
 
 
 def propagate_labels(
@@ -202,17 +201,11 @@ def propagate_labels(
     """:func:`propagate` with labels in memory.
 
     Args:
-        model: of a method that is a network. store: for finished parts.
+        model: of a method that asks a network (:func:`load_network`). store: for finished parts.
     """
     columns = arrange(labels.tracks, frames.count)
     store = store or BlockStore(None, "")
-    if model is not None:
-        title = f"propagate {frames.name}"
-        points, confidence = by_network(
-            columns, labels.tracks, frames, model, labels.data.skeleton, store=store, title=title, quiet=quiet
-        )
-    else:
-        points, confidence = _solve(columns, frames, labels, method, one_way, store, quiet)
+    points, confidence = _solve(columns, frames, labels, method, model, one_way, store, quiet)
     return assemble(labels, columns, points, confidence, frames, method)
 
 
@@ -221,6 +214,7 @@ def _solve(
     frames: NumberedFrames,
     labels: VideoLabels,
     method: str,
+    network: PoseModel | None,
     one_way: bool,
     store: BlockStore,
     quiet: bool,
@@ -230,12 +224,16 @@ def _solve(
     if method in simple:
         points = simple[method](columns)
         return points, _plain_confidence(columns, points)
-    title = f"propagate {frames.name}"
+    tracks, joints, title = labels.tracks, labels.data.skeleton, f"propagate {frames.name}"
     if method == "auto":
         flows = PairFlows(frames, "dis")
-        return by_fusion(columns, labels.tracks, flows, labels.data.skeleton, store, title, quiet)
-    seen = seen_labels(columns, labels.tracks)
-    guesses = make_guesses(columns, PairFlows(frames, method), seen, store, title, quiet)
+        return by_fusion(columns, tracks, flows, joints, network, store, title, quiet)
+    if network is not None:
+        shown = method != "stdpose-estimation"
+        return by_network(
+            columns, tracks, frames, network, joints, shown=shown, store=store, title=title, quiet=quiet
+        )
+    guesses = make_guesses(columns, tracks, PairFlows(frames, method), joints, None, store, title, quiet)
     forward, backward = guesses.points["forward"], guesses.points["backward"]
     if one_way:
         before = (columns.shares() <= 0.5)[..., None]
@@ -251,12 +249,17 @@ def by_fusion(
     tracks: list[Track],
     flows: PairFlows,
     joints: Skeleton,
+    network: PoseModel | None = None,
     store: BlockStore | None = None,
     title: str = "",
     quiet: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """[F, K, 2] points and [F, K] confidences of ``auto``, where joints are open."""
-    guesses = make_guesses(columns, flows, seen_labels(columns, tracks), store, title, quiet)
+    """[F, K, 2] points and [F, K] confidences of ``auto``, where joints are open.
+
+    Args:
+        network: whose guesses count, too.
+    """
+    guesses = make_guesses(columns, tracks, flows, joints, network, store, title, quiet)
     return fuse(columns, guesses, joints, load_fusion())
 
 
@@ -277,13 +280,15 @@ def seen_in_nearest(columns: Columns, seen: np.ndarray) -> np.ndarray:
 
 def make_guesses(
     columns: Columns,
+    tracks: list[Track],
     flows: PairFlows,
-    seen: np.ndarray,
+    joints: Skeleton,
+    network: PoseModel | None = None,
     store: BlockStore | None = None,
     title: str = "",
     quiet: bool = True,
 ) -> Guesses:
-    """Every guess for every open joint; ``seen`` [F, K]: visible in its label."""
+    """Every guess for every open joint; those of ``network`` where there is one."""
     shape = columns.known.shape
     store = store or BlockStore(None, "")
     forward, backward = (np.full((*shape, 2), np.nan, dtype=np.float32) for _ in range(2))
@@ -296,17 +301,27 @@ def make_guesses(
 
         here = slice(start, end + 1)
         forward[here], missed[0][here], backward[here], missed[1][here] = store.get(start, end, both_ways)
+    guessed = np.full((*shape, 2), np.nan, dtype=np.float32)
+    peaks = np.zeros(shape, dtype=np.float32)
+    if network is not None:
+        part, frames = store.part("network"), flows.frames
+        guessed, peaks = by_network(
+            columns, tracks, frames, network, joints, store=part, title=f"{title}, network", quiet=quiet
+        )
+    seen = seen_labels(columns, tracks)
     return Guesses(
         {
             "forward": forward,
             "backward": backward,
             "line": methods.interpolate(columns),
             "curve": methods.spline(columns),
+            "network": guessed,
         },
         missed[0],
         missed[1],
         np.take_along_axis(seen, np.maximum(columns.left, 0), axis=0),
         np.take_along_axis(seen, np.maximum(columns.right, 0), axis=0),
+        peaks,
     )
 
 

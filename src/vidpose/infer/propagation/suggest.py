@@ -16,7 +16,7 @@ from .columns import arrange
 from .frames import NumberedFrames
 from .motion import PairFlows
 from .people import load_labels
-from .run import by_fusion
+from .run import by_fusion, load_network
 
 _CANDIDATES = 48
 _LEAST, _SLOWEST = 0.02, 1e-4  # of confidences and of the rates by which they fall
@@ -75,8 +75,9 @@ def suggest(
             _enough(frames.count - len(found.labelled), count)
             columns = arrange(found.tracks, frames.count)
             flows, title = PairFlows(frames, "dis"), f"suggest {frames.name}"
+            network = load_network("auto")
             _, confidence = by_fusion(
-                columns, found.tracks, flows, found.data.skeleton, title=title, quiet=quiet
+                columns, found.tracks, flows, found.data.skeleton, network, title=title, quiet=quiet
             )
             doubtful = np.where(columns.open, confidence, np.nan)
             chosen = by_doubt(doubtful, found.labelled, count)

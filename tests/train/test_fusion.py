@@ -1,0 +1,115 @@
+"""What ``auto`` trusts is learned from labelled video, the network's guesses among the others."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vidpose.data.readers import read_dataset
+from vidpose.data.synthesis.write import synthesize
+from vidpose.infer.propagation.columns import Columns, arrange
+from vidpose.infer.propagation.frames import NumberedFrames
+from vidpose.infer.propagation.fuse import GUESSES, Guesses, fuse, load_fusion
+from vidpose.infer.propagation.motion import PairFlows
+from vidpose.infer.propagation.people import Track
+from vidpose.infer.propagation.run import make_guesses
+from vidpose.models.factory import create_model, save_model
+from vidpose.models.video_model import PoseModel
+from vidpose.skeletons import Skeleton
+from vidpose.train import fusion
+from vidpose.train.fusion import Examples, examples, fit, thin
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fusion")
+    synthesize(folder, videos=2, frames=16, seed=3, split="train", size=(96, 128), people=(1, 1), quiet=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def network() -> PoseModel:
+    torch.manual_seed(0)
+    return create_model("stdpose", backbone="vit_32x1x2", input_size=(64, 48)).eval()
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["fusion", *map(str, arguments)])
+    fusion.main()
+
+
+def test_it_learns_and_what_it_writes_can_be_loaded(
+    root: Path, network: PoseModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, out = tmp_path / "net.safetensors", tmp_path / "fusion.safetensors"
+    save_model(network, weights)
+    run(monkeypatch, root, "--network", weights, "--steps", 200, "-o", out)
+    model = load_fusion(out)
+    data = read_dataset(root, "train")
+    rng = np.random.default_rng(1)
+    one = examples(data.videos[0], data.skeleton, 3, rng, network)
+    assert one is not None
+    with torch.inference_mode():
+        points, _ = model(torch.from_numpy(one.features), torch.from_numpy(one.points))
+    error = np.linalg.norm(points.numpy() - one.truth, axis=1)
+    line = np.linalg.norm(one.points[:, GUESSES.index("line")] - one.truth, axis=1)
+    assert error.mean() < 1.5 * line.mean()
+
+
+def test_a_guess_that_is_always_right_comes_to_be_trusted() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=(4000, 2)).astype(np.float32) * 50
+    points = truth[:, None] + rng.normal(size=(4000, len(GUESSES), 2)) * 8
+    points[:, GUESSES.index("network")] = truth
+    points[::5, GUESSES.index("network")] = np.nan
+    numbers = rng.normal(size=(4000, load_fusion().mean.numel())).astype(np.float32)
+    data = Examples(numbers, points.astype(np.float32), truth, np.full(4000, 4, np.float32))
+    model = fit(data, steps=300)
+    with torch.inference_mode():
+        found, logits = model(torch.from_numpy(numbers), torch.from_numpy(data.points))
+    error = (found - torch.from_numpy(truth)).norm(dim=1)
+    asked = ~np.isnan(points[:, -1, 0])
+    assert error[asked].mean() < 1.5 < error[~asked].mean()
+    assert torch.isfinite(logits).all()
+
+
+def guessed(root: Path, network: PoseModel | None) -> tuple[Columns, list[Track], Guesses, Skeleton]:
+    data = read_dataset(root, "train")
+    video = data.videos[0]
+    columns, tracks, _, _ = thin(video, np.array([2, 9]))
+    frames = NumberedFrames(video.frames[0].path.parent)
+    flows = PairFlows(frames, "dis")
+    return columns, tracks, make_guesses(columns, tracks, flows, data.skeleton, network), data.skeleton
+
+
+def test_without_a_network_the_others_are_fused(root: Path) -> None:
+    columns, tracks, guesses, joints = guessed(root, None)
+    assert np.isnan(guesses.points["network"]).all()
+    points, confidence = fuse(columns, guesses, joints, load_fusion())
+    assert np.isfinite(points[columns.open]).all()
+    assert ((confidence > 0) & (confidence < 1))[columns.open].all()
+    assert arrange(tracks, len(points)).open.tolist() == columns.open.tolist()
+
+
+def test_what_the_network_sees_counts(root: Path, network: PoseModel) -> None:
+    columns, _, guesses, joints = guessed(root, network)
+    open_ = columns.open
+    assert np.isfinite(guesses.points["network"][open_]).all()
+    assert np.isnan(guesses.points["network"][~open_]).all()
+    points, _ = fuse(columns, guesses, joints, load_fusion())
+    guesses.points["network"] = guesses.points["network"] + 20
+    moved, _ = fuse(columns, guesses, joints, load_fusion())
+    assert not np.allclose(points[open_], moved[open_])
+
+
+def test_nothing_to_learn_from_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        run(monkeypatch, tmp_path / "none", "-o", tmp_path / "f.safetensors")
+    assert stopped.value.code == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -359,6 +359,27 @@ def test_estimation_is_shown_the_pictures_and_no_label(film: Path, labels: Path,
     assert not np.allclose(*places["stdpose"])
 
 
+def test_a_frame_with_one_joint_does_not_hide_the_whole_labels_beside_it(film: Path, labels: Path) -> None:
+    model = create_model("stdpose", backbone="vit_32x1x2", input_size=(64, 64)).eval()
+    seen: list[int] = []
+
+    def answer(clips: torch.Tensor, **extra: torch.Tensor) -> PoseOutput:
+        heights = extra["given_heatmaps"][:, [0, -1]].amax(dim=(-1, -2))
+        seen.extend((heights > 0).sum(dim=-1).flatten().tolist())
+        return PoseOutput(torch.zeros(len(clips), 15, 16, 16))
+
+    model.forward = answer
+    numbered = NumberedFrames(film)
+    found = load_labels(labels, numbered.count, numbered.names)
+    whole = found.tracks[0]
+    first, last = whole.people
+    one = replace(first, keypoints=first.keypoints * (np.arange(17) == 5)[:, None])
+    tracks = [replace(whole, frames=np.array([2, 5, 9]), people=[first, one, last])]
+    columns = arrange(tracks, numbered.count)
+    by_network(columns, tracks, numbered, model, found.data.skeleton)
+    assert len(seen) == 2 * (COUNT - 2) and min(seen) > 10
+
+
 def test_a_killed_network_continues_where_it_was(film: Path, labels: Path, tmp_path: Path) -> None:
     model = create_model("stdpose", backbone="vit_32x1x2", input_size=(64, 64)).eval()
     numbered = NumberedFrames(film)

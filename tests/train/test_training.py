@@ -90,7 +90,7 @@ def test_posewarper_learns_to_carry_labels(learnt, root: Path, tmp_path: Path) -
         "data.interval=[2, 4]",
     ]
     options += ["model.num_frames=3", "model.blocks=1", "model.width=16", "data.photometric=0"]
-    options += ["train.given_labels=1", "train.epochs=12", "train.batch_size=10", "train.lr=2e-3"]
+    options += ["train.given_labels=1", "train.epochs=24", "train.batch_size=10", "train.lr=2e-3"]
     options += [f"train.init_from={learnt.best_weights}", f"output={tmp_path / 'run'}"]
     result = train("posewarper_small", options, quiet=True)
     losses = [float(row["heatmap"]) for row in rows(Path(result.output) / "log.csv")]

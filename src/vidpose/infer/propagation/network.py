@@ -135,7 +135,7 @@ class _Asker:
     def _ask(self, t: int, p: int) -> _Ask:
         mine = slice(p * self.joints.num_joints, (p + 1) * self.joints.num_joints)
         model, own = self.model, self.own
-        left, right = (int(side[t, mine].max()) for side in (self.columns.left, self.columns.right))
+        left, right = (_usual(side[t, mine]) for side in (self.columns.left, self.columns.right))
         sides = [left if left >= 0 else right, right if right >= 0 else left]
         affine = crop_affine(self.tracks[p].box_at(t), model.input_size)
         numbers = [t] * model.num_frames
@@ -150,6 +150,13 @@ class _Asker:
             points[slot, :, :2] = input_to_heatmap(crop, model.input_size, model.heatmap_size)
             points[slot, :, 2] = found[:, 2] > 0
         return _Ask(t, p, affine, numbers, points)
+
+
+def _usual(frames: np.ndarray) -> int:
+    """The label [J] that most joints have on one side, -1 where none has any: a frame in which one joint was
+    set does not take the place of one with them all."""
+    found, counts = np.unique(frames[frames >= 0], return_counts=True)
+    return int(found[counts.argmax()]) if len(found) else -1
 
 
 def _answer(

@@ -24,9 +24,12 @@ import cv2
 import numpy as np
 
 from vidpose.errors import InputError
+from vidpose.geometry import apply_affine, crop_affine, enclosing_box, warp_image
+from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.io.files import write_json
-from vidpose.results import VideoPoses
+from vidpose.results import FramePoses, VideoPoses
 from vidpose.skeletons import POSETRACK15, Skeleton, convert_keypoints
+from vidpose.view.draw import draw_poses
 
 SHARE, LEAST_VIEWS, LEAST_SCORE = 0.05, 3, 0.2
 SUBPIXELS = 64.0
@@ -198,6 +201,63 @@ def place_of(views: list[View], group: list[Person]) -> np.ndarray:
     return triangulate([views[p.view] for p in group], points, weights)
 
 
+@dataclass
+class Shown:
+    """One pose of a camera beside what all cameras make of it."""
+
+    miss: float
+    """Mean distance to the triangulated joints, in heights."""
+    video: str
+    frame: int
+    points: np.ndarray
+    """[J, 2]."""
+
+
+def shown_poses(
+    name: str, views: list[View], videos: list[VideoPoses], count: int, height: float
+) -> list[Shown]:
+    """Every pose of people whom three cameras find; ``name``: of the scene. ``height``: of its people."""
+    found = []
+    for t in range(min(len(video) for video in videos)):
+        for group in largest_groups(views, seen_at(videos, t), height, count):
+            points = np.stack([person.points for person in group])
+            misses = _misses([views[p.view] for p in group], points, place_of(views, group), height)
+            for person, miss in zip(group, misses.mean(axis=1).tolist(), strict=True):
+                found.append(Shown(miss, f"{name}_cam{person.view + 1:02d}", t, person.points))
+    return found
+
+
+def draw(poses: list[Shown], clips: Path, path: Path) -> None:
+    """The best, the median and the worst poses, seven of each, no two of one second of one camera."""
+    ordered = sorted(poses, key=lambda pose: pose.miss)
+    rows = []
+    for order in (ordered, sorted(ordered, key=lambda p: abs(p.miss - ordered[len(ordered) // 2].miss)),
+                  ordered[::-1]):  # fmt: skip
+        kept: list[Shown] = []
+        for pose in order:
+            if len(kept) < 7 and all(p.video != pose.video or abs(p.frame - pose.frame) > 25 for p in kept):
+                kept.append(pose)
+        rows.append(np.hstack([_crop(pose, clips) for pose in kept]))
+    cv2.imwrite(str(path), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
+
+
+def _crop(pose: Shown, clips: Path) -> np.ndarray:
+    """[240, 180, 3] uint8 BGR around a pose, drawn over it."""
+    image = NumberedFrames(clips / f"{pose.video}.mp4").image(pose.frame)
+    box = enclosing_box(pose.points, np.ones(len(pose.points), dtype=bool), margin=0.1)
+    assert box is not None
+    affine = crop_affine(box, (240, 180))
+    crop = warp_image(image, affine, (240, 180))
+    at = apply_affine(affine, pose.points)[None]
+    ones = np.ones(at.shape[:2])
+    people = FramePoses(pose.frame, 0.0, at, ones, np.zeros((1, 4)), np.ones(1), np.zeros(1))
+    drawn = draw_poses(crop, people, POSETRACK15, boxes=False, ids=False, time=False)
+    crop = np.ascontiguousarray(drawn[..., ::-1])
+    cv2.putText(crop, f"{100 * pose.miss:.1f}%", (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1,
+                cv2.LINE_AA)  # fmt: skip
+    return crop
+
+
 def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict[str, float]:
     """The scores of one scene of ``count`` people."""
     frames = min(len(video) for video in videos)
@@ -234,6 +294,9 @@ def main() -> None:
     parser.add_argument("--clips", type=Path, required=True)
     parser.add_argument("--people", default="p2s_single=1,p2s_multi=2", help="how many people each scene has")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
+    parser.add_argument(
+        "--picture", type=Path, help="also draw the best, median and worst of the last folder"
+    )
     options = parser.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
     try:
@@ -242,17 +305,22 @@ def main() -> None:
             f"{'joints found %':>15}{'any three %':>13}{'people %':>10}{'median error %':>16}{'height m':>10}"
         )
         print(f"{'':32}{'scene':14}{columns}")
+        poses: list[Shown] = []
         for folder in options.poses:
             for name, count in scenes.items():
                 views = read_views(options.clips / f"{name}_calibration.qca.txt")
                 videos = [VideoPoses.load(folder / f"{name}_cam{k + 1:02d}.json") for k in range(len(views))]
                 scores = score_scene(views, videos, count)
+                if options.picture and folder == options.poses[-1]:
+                    poses += shown_poses(name, views, videos, count, scores["height_mm"])
                 results.setdefault(str(folder), {})[name] = scores
                 print(
                     f"{str(folder)[-31:]:32}{name:14}{scores['found']:15.1f}{scores['found_three']:13.1f}"
                     f"{scores['people']:10.1f}{scores['error_height']:16.2f}"
                     f"{scores['height_mm'] / 1000:10.2f}"
                 )
+        if options.picture and poses:
+            draw(poses, options.clips, options.picture)
     except (InputError, ValueError) as error:
         parser.error(str(error))
     if options.out:

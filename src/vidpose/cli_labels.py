@@ -32,7 +32,8 @@ def propagate(
         str,
         typer.Option(
             "--method",
-            help="auto, dis, farneback, raft, interpolate, spline, copy, stdpose or posewarper.",
+            help="auto, dis, farneback, raft, interpolate, spline, copy, stdpose, stdpose-estimation "
+            "or posewarper.",
         ),
     ] = "auto",
     weights: Annotated[

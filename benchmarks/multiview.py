@@ -32,6 +32,8 @@ from vidpose.skeletons import POSETRACK15, Skeleton, convert_keypoints
 from vidpose.view.draw import draw_poses
 
 SHARE, LEAST_VIEWS, LEAST_SCORE = 0.05, 3, 0.2
+HEIGHT = 1700.0
+"""Millimetres of a person before anybody is measured."""
 SUBPIXELS = 64.0
 """Qualisys counts pixels in 64ths."""
 _SEGMENTS = (
@@ -121,10 +123,12 @@ class Person:
 
 def disagreement(views: list[View], people: list[Person], height: float) -> np.ndarray:
     """[J] root mean square over the cameras of how far an estimate is from the triangulation, in heights."""
-    mine = [views[p.view] for p in people]
-    points = np.stack([p.points for p in people])
-    places = place_of(views, people)
-    return np.sqrt(np.mean(_misses(mine, points, places, height) ** 2, axis=0))
+    return root_mean_square(reproject(views, people, height)[1])
+
+
+def root_mean_square(misses: np.ndarray) -> np.ndarray:
+    """[J] over the cameras of [V, J]."""
+    return np.sqrt(np.mean(misses**2, axis=0))
 
 
 def least_disagreement(views: list[View], people: list[Person], height: float) -> np.ndarray:
@@ -201,6 +205,14 @@ def place_of(views: list[View], group: list[Person]) -> np.ndarray:
     return triangulate([views[p.view] for p in group], points, weights)
 
 
+def reproject(views: list[View], group: list[Person], height: float) -> tuple[np.ndarray, np.ndarray]:
+    """Where a group sees the joints [J, 3], and how far from there each estimate is [V, J], in heights."""
+    places = place_of(views, group)
+    return places, _misses(
+        [views[p.view] for p in group], np.stack([p.points for p in group]), places, height
+    )
+
+
 @dataclass
 class Shown:
     """One pose of a camera beside what all cameras make of it."""
@@ -220,8 +232,7 @@ def shown_poses(
     found = []
     for t in range(min(len(video) for video in videos)):
         for group in largest_groups(views, seen_at(videos, t), height, count):
-            points = np.stack([person.points for person in group])
-            misses = _misses([views[p.view] for p in group], points, place_of(views, group), height)
+            _, misses = reproject(views, group, height)
             for person, miss in zip(group, misses.mean(axis=1).tolist(), strict=True):
                 found.append(Shown(miss, f"{name}_cam{person.view + 1:02d}", t, person.points))
     return found
@@ -261,7 +272,7 @@ def _crop(pose: Shown, clips: Path) -> np.ndarray:
 def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict[str, float]:
     """The scores of one scene of ``count`` people."""
     frames = min(len(video) for video in videos)
-    height = 1700.0
+    height = HEIGHT
     everyone: list[list[Person]] = []
     heights = []
     for t in range(frames):

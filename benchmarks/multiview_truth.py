@@ -6,14 +6,14 @@
 A joint is triangulated from those three cameras or more that agree best about it (to 3 % of the person's
 height), put on a smooth path over seven frames, and projected into all cameras; where they do not agree it
 has no label. Heads are boxes of 22 cm around the middle of the head, or of what is known of a person: they
-say how large people are. What is written is a data set in
-PoseTrack18's layout (split ``val``, one video for each camera), for benchmarks/propagation.py.
+say how large people are. What is written is a data set in PoseTrack18's layout (split ``val``, one video for
+each camera), for benchmarks/propagation.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
+import os
 import sys
 import tempfile
 import warnings
@@ -25,13 +25,14 @@ import av
 import cv2
 import numpy as np
 from multiview import (
+    HEIGHT,
     LEAST_VIEWS,
     Person,
     View,
-    disagreement,
     largest_groups,
-    place_of,
     read_views,
+    reproject,
+    root_mean_square,
     seen_at,
 )
 
@@ -45,7 +46,7 @@ from vidpose.skeletons import POSETRACK15
 
 AGREED = 0.03
 """Of a person's height."""
-HEIGHT, HEAD = 1700.0, 220.0
+HEAD = 220.0
 """Millimetres."""
 REACH = 3
 """Frames on each side by which a path is smoothed."""
@@ -58,9 +59,10 @@ def agreed_places(views: list[View], group: list[Person]) -> np.ndarray:
     least = np.full(len(places), AGREED)
     for size in range(LEAST_VIEWS, len(group) + 1):
         for some in combinations(group, size):
-            error = disagreement(views, list(some), HEIGHT)
+            where, misses = reproject(views, list(some), HEIGHT)
+            error = root_mean_square(misses)
             better = error < least
-            places[better], least[better] = place_of(views, list(some))[better], error[better]
+            places[better], least[better] = where[better], error[better]
     return places
 
 
@@ -154,17 +156,17 @@ def main() -> None:
         if options.out.exists():
             raise InputError(f"{options.out}: is there already; name a new folder")
         options.out.absolute().parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as folder:
+        with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as temporary:
+            folder = Path(temporary) / "data"
             videos = []
             for one in options.people.split(","):
                 name, number = one.split("=")
-                videos += make_videos(name, int(number), options.poses, options.clips, Path(folder))
-            data = PoseDataset(videos, POSETRACK15, Path(folder), "val")
-            labels = Path(folder) / "labels"
+                videos += make_videos(name, int(number), options.poses, options.clips, folder)
+            data = PoseDataset(videos, POSETRACK15, folder, "val")
+            labels = Path(temporary) / "labels"
             write_labels([data], labels, "posetrack18")
-            shutil.move(labels / "annotations", folder)
-            labels.rmdir()
-            shutil.copytree(folder, options.out)
+            os.replace(labels / "annotations", folder / "annotations")
+            os.replace(folder, options.out)  # whole or not at all
     except (InputError, ValueError) as error:
         parser.error(str(error))
 

@@ -20,6 +20,7 @@ from propagation import read_runs
 from vidpose.data.dataset import PoseDataset
 from vidpose.errors import InputError
 from vidpose.infer.propagation.dataset import fill_labels, thin_labels
+from vidpose.infer.propagation.run import load_network
 from vidpose.io.files import write_json
 from vidpose.progress import track
 
@@ -29,9 +30,10 @@ BINS = 10
 def joints(data: PoseDataset, interval: int) -> tuple[np.ndarray, np.ndarray]:
     """[N] confidences and [N] bool of what is right, of every propagated joint whose truth is known."""
     sure, right = [], []
+    network = load_network("auto")
     for video in track(data.videos, f"T={interval}", unit="videos"):
         one = replace(data, videos=[video])
-        filled = fill_labels(thin_labels(one, interval), extend=interval).videos[0]
+        filled = fill_labels(thin_labels(one, interval), "auto", network, extend=interval).videos[0]
         for frame, true in zip(filled.frames, video.frames, strict=True):
             people = {person.track_id: person for person in true.people}
             for person in frame.people:

@@ -142,12 +142,14 @@ def _fill(
             raise InputError(f"{frames.path(0)}: has {frames.count} frames, labels tell of {max(places)}")
         entries = dict(zip(places, video.frames, strict=True))
         labels = arrange_labels(data, video, entries, frames.count, video.source, extend)
-        told = [
-            (n, f.is_labeled, [(p.track_id, p.keypoints.tobytes()) for p in f.people])
-            for n, f in entries.items()
-        ]
-        settings = method, fingerprint(model), extend, frames.count, frames.grey_side, told
-        store = BlockStore(work, job_key([frames.path(0)], settings))
+        store = None
+        if work is not None:
+            told = [
+                (n, f.is_labeled, [(p.track_id, p.keypoints.tobytes()) for p in f.people])
+                for n, f in entries.items()
+            ]
+            settings = method, fingerprint(model), extend, frames.count, frames.grey_side, told
+            store = BlockStore(work, job_key([frames.path(0)], settings))
         filled = propagate_labels(labels, frames, method, model, one_way=one_way, store=store).frames
     finally:
         frames.close()

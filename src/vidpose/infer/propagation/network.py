@@ -30,7 +30,6 @@ from .frames import NumberedFrames
 from .people import Track
 from .store import Arrays, BlockStore
 
-MODELS = ("stdpose", "posewarper")
 NETWORKS = {"stdpose": "stdpose", "stdpose-estimation": "stdpose", "posewarper": "posewarper"}
 """Methods that are a network alone -> its model. ``stdpose-estimation`` is shown no label."""
 
@@ -74,8 +73,9 @@ def by_network(
     Raises:
         InputError: the model takes no labels.
     """
-    if model.name not in MODELS:
-        raise InputError(f"{model.name} takes no labels; {' or '.join(MODELS)} is needed")
+    if not model.takes_labels:
+        known = " or ".join(dict.fromkeys(NETWORKS.values()))
+        raise InputError(f"{model.name} takes no labels; {known} is needed")
     store = store or BlockStore(None, "")
     points = np.full(columns.points.shape, np.nan, dtype=np.float32)
     peaks = np.zeros(columns.left.shape, dtype=np.float32)
@@ -105,10 +105,12 @@ def by_network(
 
 def fingerprint(model: PoseModel | None) -> str:
     """What tells a model from others: a hash of its weights; empty for ``None``."""
+    if model is None:
+        return ""
     digest = hashlib.blake2b()
-    for tensor in model.state_dict().values() if model is not None else ():
+    for tensor in model.state_dict().values():
         digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest() if model is not None else ""
+    return digest.hexdigest()
 
 
 class _Asker:

@@ -164,9 +164,11 @@ def propagate(
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
         model = load_network(method, weights)
-        settings = method, fingerprint(model), first_frame, extend, frames.count, frames.grey_side
-        files = [frames.path(0), frames.path(frames.count - 1), labels]
-        store = BlockStore(Path(work) if work else None, job_key(files, settings))
+        store = None
+        if work:
+            settings = method, fingerprint(model), first_frame, extend, frames.count, frames.grey_side
+            files = [frames.path(0), frames.path(frames.count - 1), labels]
+            store = BlockStore(Path(work), job_key(files, settings))
         return propagate_labels(found, frames, method, model, one_way=one_way, store=store, quiet=quiet)
     finally:
         frames.close()

@@ -303,6 +303,32 @@ def test_a_killed_job_continues(
         np.testing.assert_array_equal(a.people[0].keypoints, b.people[0].keypoints)
 
 
+@pytest.mark.parametrize("method", ["dis", "auto"])
+def test_a_long_block_goes_in_pieces_that_hand_on_what_they_carry(
+    film: Path, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    work = tmp_path / "work"
+    whole = propagate(film, labels, method)
+    monkeypatch.setattr("vidpose.infer.propagation.columns.LONGEST", 4)
+    carried, calls = methods.carry, 0
+
+    def killed(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            raise KeyboardInterrupt
+        return carried(*args, **options)
+
+    monkeypatch.setattr(methods, "carry", killed)
+    with pytest.raises(KeyboardInterrupt):
+        propagate(film, labels, method, work=work)
+    assert len(list(work.rglob("*.npz"))) >= 2
+    again = propagate(film, labels, method, work=work)
+    assert len(list(work.glob("forward/*.npz"))) == len(list(work.glob("backward/*.npz"))) >= 2
+    for a, b in zip(whole.frames, again.frames, strict=True):
+        np.testing.assert_array_equal(a.people[0].keypoints, b.people[0].keypoints)
+
+
 @pytest.mark.parametrize(
     ("name", "backbone", "frames"), [("stdpose", "vit_32x1x2", 3), ("posewarper", "hrnet_w16_small", 5)]
 )

@@ -15,7 +15,7 @@ from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou
 from vidpose.infer.detect import build_detector, shipped_detector
-from vidpose.infer.second_look import LookFit, join_views, mix_boxes, opinions, probability, see_twice
+from vidpose.infer.second_look import LookFit, join_views, mix_boxes, opinions, probability, see
 from vidpose.io.video import open_video
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
 from vidpose.train.detector_scores import fit_probability
@@ -73,18 +73,22 @@ def test_a_fit_that_cannot_be_read_is_told(tmp_path, stored):
         build_detector(path, device="cpu")
 
 
-def test_two_views_are_averaged_where_they_agree():
+def test_views_are_averaged_where_they_agree():
     first = np.array([[0.0, 0, 10, 20], [50, 0, 60, 20], [90, 0, 99, 20]]), np.array([0.9, 0.6, 0.3])
     other = np.array([[51.0, 0, 61, 20], [0, 2, 10, 22], [1, 0, 11, 20]]), np.array([0.2, 0.3, 0.5])
-    boxes, scores = join_views(first, other)
-    assert boxes[0] == pytest.approx([0.5 / 1.4, 0, 10 + 0.5 / 1.4, 20])  # the best pair joins first
+    boxes, scores = join_views((first, other))
+    assert boxes[0] == pytest.approx([0.5 / 1.4, 0, 10 + 0.5 / 1.4, 20])  # with the better of two
     assert boxes[1] == pytest.approx([50.25, 0, 60.25, 20])
     assert boxes[2:].tolist() == [[90, 0, 99, 20], [0, 2, 10, 22]]  # one view only
     assert scores == pytest.approx([0.7, 0.4, 0.15, 0.15])
+    third = np.array([[50.0, 0, 60, 20]]), np.array([0.4])
+    boxes, scores = join_views((first, other, third))
+    assert scores == pytest.approx([1.4 / 3, 1.2 / 3, 0.1, 0.1])
+    assert boxes[1] == pytest.approx([50 + 0.2 / 1.2, 0, 60 + 0.2 / 1.2, 20])
     nobody = np.zeros((0, 4)), np.zeros(0)
-    assert join_views(nobody, nobody)[0].shape == (0, 4)
-    boxes, scores = join_views(nobody, other)
-    assert boxes.tolist() == other[0].tolist() and scores == pytest.approx(other[1] / 2)
+    assert join_views((nobody, nobody))[0].shape == (0, 4)
+    boxes, scores = join_views((nobody, other))
+    assert boxes.tolist() == other[0][[2, 1, 0]].tolist() and scores == pytest.approx([0.25, 0.15, 0.1])
 
 
 def test_the_mirrored_view_comes_back_to_its_place():
@@ -92,7 +96,7 @@ def test_the_mirrored_view_comes_back_to_its_place():
     model = load_detector(shipped_detector())
     with open_video(CLIP) as video:
         image = next(iter(video)).image
-    plain, turned = (see_twice(model, [i])[0] for i in (image, np.ascontiguousarray(image[:, ::-1])))
+    plain, turned = (see(model, [i])[0] for i in (image, np.ascontiguousarray(image[:, ::-1])))
     strong = plain[0][plain[1] > 0.5]
     assert len(strong) >= 2
     back = turned[0][:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1] - 1, 0] * 2

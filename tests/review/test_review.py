@@ -115,6 +115,21 @@ def test_a_joint_set_by_hand_pulls_its_neighbours_and_nobody_else(session: Revie
     assert session.human[5, 0].sum() == 1
 
 
+def test_what_is_kept_in_pieces_is_made_anew_where_an_edit_reaches_it(
+    film: Path, labels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidpose.infer.propagation.columns.LONGEST", 3)
+    session = ReviewSession(film, labels, labels.with_name("out.json"))
+    session.edit([entry(2, 90, 95)], 0)  # a label, from which others are carried through all pieces
+    session.propagate()
+    again = ReviewSession(film, labels, session.output)
+    np.testing.assert_array_equal(session.points, again.points)
+    np.testing.assert_array_equal(session.confidence, again.confidence)
+    session.undo(1)
+    assert np.abs(session.points[8, 0, WRIST] - again.points[8, 0, WRIST]).max() > 0.1
+    session.close(), again.close()
+
+
 def test_edits_outlive_the_program_and_can_be_undone_after_it(
     session: ReviewSession, film: Path, labels: Path
 ) -> None:

@@ -19,7 +19,7 @@ import torch
 from vidpose.device import resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
-from vidpose.infer.second_look import Looker, LookFit, second_look, see_twice
+from vidpose.infer.second_look import Looker, LookFit, second_look, see
 from vidpose.infer.weights import load_pose_model, weights_folder
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
@@ -187,7 +187,7 @@ class SmallDetector:
         if self.fit is None:
             found = self.model.detect(images, min_score=limits.min_score, **shared)
         else:
-            found = second_look(self.look, self.fit, images, see_twice(self.model, images, **shared))
+            found = second_look(self.look, self.fit, images, see(self.model, images, **shared))
         return [
             self.limits.apply(boxes, scores, (image.shape[0], image.shape[1]))
             for image, (boxes, scores) in zip(images, found, strict=True)

@@ -1,9 +1,10 @@
 """A second look at what the small detector found: a pose in every box says where the person is, and whether
 there is one.
 
-The detector sees each image twice, once mirrored and smaller, as two views err in different places
-(:func:`see_twice`). It sees a whole picture at few pixels; a pose model sees each box at its own size. The
-box around a pose and the detector's box are mixed, and both make the score (:class:`LookFit`).
+The detector sees each image three times: as it is, mirrored and smaller, and larger, as views err in
+different places and small people need pixels (:func:`see`). It sees a whole picture at few pixels; a pose
+model sees each box at its own size. The box around a pose and the detector's box are mixed, and both make
+the score (:class:`LookFit`).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from vidpose.models.person_detector import MULTIPLE, PersonDetector, non_maximum
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK15
 
-FIRST_SCORE = 0.05
-"""Boxes of the detector below this are not looked at."""
-MIRRORED_SHARE = 10 / 13
-"""Of the detector's own size, at which it sees the mirrored image: 320 for 416."""
+VIEWS: tuple[tuple[float, bool], ...] = ((1.0, False), (10 / 13, True), (2.0, False))
+"""Size as a share of the detector's own, and whether mirrored: 416, 320 and 832 pixels for 416."""
+FIRST_SCORE = 0.1
+"""Boxes of the detector below this, averaged over the views, are not looked at."""
 SAME_IOU = 0.55
 """Boxes of two views that overlap by as much are of one person."""
 SURE_PEAK = 0.3
@@ -34,7 +35,7 @@ MIN_JOINTS = 4
 _CLOSEST = 0.005  # scores are kept this far from 0 and 1 in their logits
 
 
-def see_twice(
+def see(
     model: PersonDetector,
     images: Sequence[np.ndarray],
     *,
@@ -42,45 +43,55 @@ def see_twice(
     max_people: int = 100,
     dtype: torch.dtype = torch.float32,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Per uint8 RGB image [H, W, 3] boxes [P, 4] and scores [P] that two views of it agree on.
+    """Per uint8 RGB image [H, W, 3] boxes [P, 4] and scores [P] of its ``VIEWS`` together.
 
-    Boxes of one person are averaged by their scores. Who is seen in one view only has half that score.
+    Boxes of one person are averaged by their scores. A view that misses a person gives the score 0.
     """
-    side = max(round(model.long_side * MIRRORED_SHARE / MULTIPLE), 1) * MULTIPLE
-    options = {"min_score": FIRST_SCORE / 2, "nms_iou": nms_iou, "max_people": max_people, "dtype": dtype}
-    plain = model.detect(list(images), **options)  # type: ignore[arg-type]
-    mirrored = [np.ascontiguousarray(image[:, ::-1]) for image in images]
-    turned = model.detect(mirrored, long_side=side, **options)  # type: ignore[arg-type]
-    found = []
-    for image, first, (boxes, scores) in zip(images, plain, turned, strict=True):
-        last = image.shape[1] - 1
-        back = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [last, 0, last, 0]
-        boxes, scores = join_views(first, (back, scores))
+    options: dict[str, Any] = {"nms_iou": nms_iou, "max_people": max_people, "dtype": dtype}
+    options["min_score"] = FIRST_SCORE / len(VIEWS)
+    views = []
+    for share, mirrored in VIEWS:
+        side = max(round(model.long_side * share / MULTIPLE), 1) * MULTIPLE
+        shown = [np.ascontiguousarray(image[:, ::-1]) if mirrored else image for image in images]
+        found = model.detect(shown, long_side=side, **options)
+        if mirrored:
+            found = [
+                (boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1] - 1, 0] * 2, scores)
+                for image, (boxes, scores) in zip(images, found, strict=True)
+            ]
+        views.append(found)
+    results = []
+    for seen in zip(*views, strict=True):
+        boxes, scores = join_views(seen)
         kept = non_maximum_suppression(boxes, scores, nms_iou)
         kept = kept[scores[kept] >= FIRST_SCORE][:max_people]
-        found.append((boxes[kept], scores[kept]))
-    return found
+        results.append((boxes[kept], scores[kept]))
+    return results
 
 
-def join_views(
-    a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes [P, 4] and scores [P] of two views as one list; the best pair of boxes joins first."""
-    (boxes, scores), (others, weights) = a, b
-    overlap = box_iou(boxes, others)
-    ways = np.argwhere(overlap >= SAME_IOU)
-    order = np.argsort(-(scores[ways[:, 0]] + weights[ways[:, 1]]), kind="stable")
-    free, left = np.ones(len(boxes), dtype=bool), np.ones(len(others), dtype=bool)
+def join_views(views: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Boxes [P, 4] and scores [P] of several views as one list.
+
+    The best box that is left takes from every other view the best one that overlaps it.
+    """
+    boxes = np.concatenate([boxes.reshape(-1, 4) for boxes, _ in views])
+    scores = np.concatenate([scores for _, scores in views])
+    view = np.repeat(np.arange(len(views)), [len(scores) for _, scores in views])
+    same = box_iou(boxes, boxes) >= SAME_IOU
+    free = np.ones(len(boxes), dtype=bool)
     joined, sums = [], []
-    for i, j in ways[order]:
-        if free[i] and left[j]:
-            free[i] = left[j] = False
-            total = scores[i] + weights[j]
-            joined.append((boxes[i] * scores[i] + others[j] * weights[j]) / total)
-            sums.append(total)
-    alone = np.concatenate([boxes[free], others[left]])
-    whole = np.concatenate([np.array(joined).reshape(-1, 4), alone])
-    return whole, np.concatenate([np.array(sums), scores[free], weights[left]]) / 2
+    for best in np.argsort(-scores, kind="stable"):
+        if not free[best]:
+            continue
+        together = [best]
+        for other in set(range(len(views))) - {view[best]}:
+            candidates = np.flatnonzero(free & same[best] & (view == other))
+            if len(candidates):
+                together.append(candidates[scores[candidates].argmax()])
+        free[together] = False
+        sums.append(scores[together].sum())
+        joined.append((boxes[together] * scores[together, None]).sum(axis=0) / sums[-1])
+    return np.array(joined).reshape(-1, 4), np.array(sums) / len(views)
 
 
 @dataclass(frozen=True)

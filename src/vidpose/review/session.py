@@ -356,9 +356,9 @@ class _Kept(BlockStore):
     def part(self, name: str) -> _Kept:
         return _Kept(self._kept, self._columns, name)
 
-    def get(self, start: int, end: int, make: Callable[[], Arrays]) -> Arrays:
+    def get(self, start: int, end: int, make: Callable[[], Arrays], given: Arrays = ()) -> Arrays:
         here, columns = slice(start, end + 1), self._columns
-        parts = (columns.points[here], columns.known[here], columns.wanted[here])
+        parts = (columns.points[here], columns.known[here], columns.wanted[here], *given)
         key = hashlib.blake2b(
             b"".join(part.tobytes() for part in parts) + repr((self._name, start, end)).encode()
         ).digest()

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from vidpose.errors import InputError
 from vidpose.infer.detect import LOOKER
-from vidpose.infer.second_look import Looker, LookFit, extents, mix_boxes, opinions, see_twice
+from vidpose.infer.second_look import Looker, LookFit, extents, mix_boxes, opinions, see
 from vidpose.infer.weights import load_pose_model
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
 from vidpose.train.detector import IGNORED, FrameDataset, count_hits, detect_all, labelled_frames, match
@@ -82,7 +82,7 @@ def fit_second_look(
         InputError: as of :func:`fit_probability`.
     """
     images, people, ignored = zip(*(frames[i] for i in range(len(frames))), strict=True)
-    found = [pair for image in images for pair in see_twice(model, [image], dtype=dtype)]
+    found = [pair for image in images for pair in see(model, [image], dtype=dtype)]
     poses = look(images, [boxes for boxes, _ in found])
     margins = _margins(found, poses, people)
     seen, hits = [], []

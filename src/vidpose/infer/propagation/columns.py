@@ -9,6 +9,9 @@ import numpy as np
 
 from .people import Track
 
+LONGEST = 64
+"""Frames of a piece (:meth:`Columns.pieces`)."""
+
 
 @dataclass
 class Columns:
@@ -38,6 +41,15 @@ class Columns:
         changes = np.flatnonzero(np.diff(np.concatenate([[False], open_, [False]]).astype(np.int8)))
         for start, end in changes.reshape(-1, 2).tolist():
             yield max(start - 1, 0), min(end, len(open_) - 1)
+
+    def pieces(self) -> Iterator[list[tuple[int, int]]]:
+        """Each of the ``blocks`` cut into parts of at most ``LONGEST`` frames; neighbours share a frame.
+
+        Where every label lacks a joint, the whole video is one block.
+        """
+        for start, end in self.blocks():
+            cuts = [*range(start, max(end, start + 1), LONGEST - 1), end]
+            yield list(zip(cuts[:-1], cuts[1:], strict=True))
 
     def shares(self) -> np.ndarray:
         """[F, K] float32: 0 at the label before, 1 at the one after; one of these where there is one only."""

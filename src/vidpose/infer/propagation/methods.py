@@ -39,9 +39,19 @@ def spline(columns: Columns) -> np.ndarray:
 
 
 def carry(
-    columns: Columns, flows: PairFlows, start: int, end: int, *, backward: bool = False
+    columns: Columns,
+    flows: PairFlows,
+    start: int,
+    end: int,
+    *,
+    backward: bool = False,
+    handed_on: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Labels carried by optical flow through the frames ``start`` .. ``end``.
+
+    Args:
+        handed_on: points [K, 2] and misses [K] of the first of these frames (of the last, if ``backward``)
+            that were carried there before.
 
     Returns:
         [n, K, 2] points, NaN where no label comes from that side, and [n, K] pixels by which the way back has
@@ -53,6 +63,8 @@ def carry(
     source = columns.right if backward else columns.left
     order = range(end, start - 1, -1) if backward else range(start, end + 1)
     before: int | None = None
+    if handed_on is not None:
+        points[order[0] - start], missed[order[0] - start] = handed_on
     for t in order:
         known = columns.known[t]
         points[t - start, known] = columns.points[t, known]

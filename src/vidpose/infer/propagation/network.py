@@ -81,7 +81,9 @@ def by_network(
     peaks = np.zeros(columns.left.shape, dtype=np.float32)
     asker = _Asker(columns, tracks, model, joints, shown)
     count = joints.num_joints
-    for start, end in progress.track(list(columns.blocks()), title, unit="intervals", quiet=quiet):
+    pieces = [piece for whole in columns.pieces() for piece in whole]
+    labels = columns.at_left(), columns.at_right()
+    for start, end in progress.track(pieces, title, unit="intervals", quiet=quiet):
         here = slice(start, end + 1)
 
         def block(start: int = start, end: int = end) -> Arrays:
@@ -99,7 +101,7 @@ def by_network(
                     heights[there][mine] = whole[mine, 2].clip(0, 1)
             return found, heights
 
-        points[here], peaks[here] = store.get(start, end, block)
+        points[here], peaks[here] = store.get(start, end, block, tuple(side[here] for side in labels))
     return points, peaks
 
 

@@ -293,16 +293,7 @@ def make_guesses(
     """Every guess for every open joint; those of ``network`` where there is one."""
     shape = columns.known.shape
     store = store or BlockStore(None, "")
-    forward, backward = (np.full((*shape, 2), np.nan, dtype=np.float32) for _ in range(2))
-    missed = [np.zeros(shape, dtype=np.float32) for _ in range(2)]
-    for start, end in progress.track(list(columns.blocks()), title, unit="intervals", quiet=quiet):
-
-        def both_ways(start: int = start, end: int = end) -> Arrays:
-            there = methods.carry(columns, flows, start, end)
-            return *there, *methods.carry(columns, flows, start, end, backward=True)
-
-        here = slice(start, end + 1)
-        forward[here], missed[0][here], backward[here], missed[1][here] = store.get(start, end, both_ways)
+    (forward, lost), (backward, lost_back) = _carried(columns, flows, store, title, quiet)
     guessed = np.full((*shape, 2), np.nan, dtype=np.float32)
     peaks = np.zeros(shape, dtype=np.float32)
     if network is not None:
@@ -319,12 +310,52 @@ def make_guesses(
             "curve": methods.spline(columns),
             "network": guessed,
         },
-        missed[0],
-        missed[1],
+        lost,
+        lost_back,
         np.take_along_axis(seen, np.maximum(columns.left, 0), axis=0),
         np.take_along_axis(seen, np.maximum(columns.right, 0), axis=0),
         peaks,
     )
+
+
+def _carried(columns: Columns, flows: PairFlows, store: BlockStore, title: str, quiet: bool) -> list[Arrays]:
+    """Points [F, K, 2] and misses [F, K] of labels carried forward, and of those carried backward.
+
+    A long block goes in pieces, which hand on what they carry: forward through all, and back again.
+    """
+    shape = columns.known.shape
+    ways: list[Arrays] = [
+        (np.full((*shape, 2), np.nan, dtype=np.float32), np.zeros(shape, dtype=np.float32)) for _ in range(2)
+    ]
+    jobs: list[tuple[int, int, bool | None]] = []  # first and last frame; backward, None: both ways
+    for pieces in columns.pieces():
+        if len(pieces) == 1:
+            jobs.append((*pieces[0], None))
+        else:
+            jobs += [(*piece, False) for piece in pieces] + [(*piece, True) for piece in pieces[::-1]]
+    for start, end, backward in progress.track(jobs, title, unit="intervals", quiet=quiet):
+        here = slice(start, end + 1)
+        if backward is None:
+
+            def both(start: int = start, end: int = end) -> Arrays:
+                there = methods.carry(columns, flows, start, end)
+                return *there, *methods.carry(columns, flows, start, end, backward=True)
+
+            found = store.get(start, end, both)
+            (ways[0][0][here], ways[0][1][here]), (ways[1][0][here], ways[1][1][here]) = found[:2], found[2:]
+            continue
+        points, missed = ways[backward]
+        first = end if backward else start
+        handed_on = points[first].copy(), missed[first].copy()
+
+        def one(start: int = start, end: int = end, back: bool = backward, given: Any = handed_on) -> Arrays:
+            return methods.carry(columns, flows, start, end, backward=back, handed_on=given)
+
+        reached = (columns.right if backward else columns.left)[here] >= 0
+        given = (*handed_on, reached, columns.size[here])
+        part = store.part("backward" if backward else "forward")
+        points[here], missed[here] = part.get(start, end, one, given)
+    return ways
 
 
 def _plain_confidence(columns: Columns, points: np.ndarray) -> np.ndarray:

@@ -37,8 +37,11 @@ class BlockStore:
         """A store for other arrays of the same blocks."""
         return BlockStore(None if self.folder is None else self.folder / name, self.key)
 
-    def get(self, start: int, end: int, make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of the block from frame ``start`` to ``end``; made where they are not kept yet."""
+    def get(self, start: int, end: int, make: Callable[[], Arrays], given: Arrays = ()) -> Arrays:
+        """The arrays of the block from frame ``start`` to ``end``; made where they are not kept yet.
+
+        ``given``: what they depend on besides the labels in the block. Here the key stands for it.
+        """
         if self.folder is None:
             return make()
         file = self.folder / f"{start:08d}-{end:08d}.npz"

@@ -18,12 +18,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidpose.data.readers import read_dataset
+from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
-from vidpose.geometry import box_iou
 from vidpose.infer.detect import Detector, build_detector
 from vidpose.io.files import read_json, write_json
 from vidpose.io.video import open_video
+from vidpose.train.detector import match
 
 IOU, SMALL = 0.5, 0.13
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -68,17 +68,11 @@ def score(detector: Detector, pictures: list[Picture]) -> dict[str, float]:
     people = found = false = 0
     for image, truth, ignored in pictures:
         [seen] = detector([image])
-        order = np.argsort(-seen.scores)
-        boxes = seen.boxes_xyxy[order]
-        left = list(range(len(truth)))
+        whom = match(seen.boxes_xyxy, seen.scores, truth, [], iou=IOU)
         people += len(truth)
-        for box in boxes:
-            overlaps = box_iou(box[None], truth[left])[0] if left else np.zeros(0)
-            if len(overlaps) and overlaps.max() >= IOU:
-                found += 1
-                left.pop(int(overlaps.argmax()))
-            elif box[3] - box[1] >= SMALL * image.shape[0] and not _inside(box, ignored):
-                false += 1
+        found += int((whom >= 0).sum())
+        for box in seen.boxes_xyxy[whom < 0]:
+            false += box[3] - box[1] >= SMALL * image.shape[0] and not _inside(box, ignored)
     return {
         "found": 100 * found / people,
         "false": false / len(pictures),
@@ -106,7 +100,7 @@ def main() -> None:
     results: list[dict[str, Any]] = []
     try:
         sources = [("clips", clip_pictures(options.clips))] if options.clips else []
-        sources += [(place, data_pictures(*place.rsplit(":", 1))) for place in options.data]
+        sources += [(place, data_pictures(*parse_place(place))) for place in options.data]
         if not sources:
             parser.error("nothing to score: give --clips or --data")
         print(f"{'':34}{'pictures of':28}{'score':>7}{'people':>8}{'found %':>9}{'false a picture':>17}")

@@ -21,7 +21,7 @@ import numpy as np
 
 from vidpose.data.convert import write_labels
 from vidpose.data.dataset import PoseDataset, Video
-from vidpose.data.readers import read_dataset
+from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
 from vidpose.infer.propagation import METHODS
@@ -46,8 +46,7 @@ def longest_run(video: Video) -> Video:
 
 def read_runs(given: str) -> PoseDataset:
     """The longest labelled run of every video of ``DIR:SPLIT``, where it has three frames or more."""
-    folder, _, split = given.rpartition(":")
-    data = read_dataset(folder, split)
+    data = read_dataset(*parse_place(given))
     return replace(data, videos=[run for v in data.videos if len((run := longest_run(v)).frames) > 2])
 
 

@@ -24,7 +24,7 @@ import torch
 from vidpose.data.clips import ClipDataset, ground_truth_samples
 from vidpose.data.dataset import PoseDataset
 from vidpose.data.layouts.fields import Ledger, with_joints
-from vidpose.data.readers import read_dataset
+from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
 from vidpose.evaluate.units import torso_lengths
 from vidpose.geometry import crop_affine
@@ -63,9 +63,9 @@ def of_data(title: str, data: PoseDataset, last: int | None = None) -> People:
     return People(title, data, chosen, np.stack([keypoints[k] for k in chosen]))
 
 
-def predict(model: PoseModel, people: People) -> tuple[np.ndarray, np.ndarray]:
+def predict(model: PoseModel, people: People, *, flip: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """[N, J, 3] where the model finds the data's joints, 0 in the last column for those it does not know, and
-    [N] the heights of the crops in image pixels."""
+    [N] the heights of the crops in image pixels. ``flip``: with the flip test."""
     joints = model_joints(model) or POSETRACK15
     data = with_joints(people.data, joints, Ledger(), approximate=True)  # of which only the boxes matter
     samples = [replace(s, person=None) for s in ground_truth_samples(people.data)]
@@ -76,7 +76,7 @@ def predict(model: PoseModel, people: People) -> tuple[np.ndarray, np.ndarray]:
         input_size=model.input_size,
         heatmap_size=model.heatmap_size,
     )
-    points, scores = predict_samples(model, dataset, range(len(dataset)), batch_size=16)
+    points, scores = predict_samples(model, dataset, range(len(dataset)), flip=flip, batch_size=16)
     whole = np.concatenate([points, np.maximum(scores, 1e-9)[..., None]], axis=2)
     affines = [crop_affine(sample.box_xyxy, model.input_size) for sample in dataset.samples]
     heights = np.array([model.input_size[0] / np.sqrt(np.linalg.det(a[:, :2])) for a in affines])
@@ -108,9 +108,10 @@ def head_lengths(truth: np.ndarray, joints: Skeleton) -> np.ndarray:
     return np.where((top[:, 2] > 0) & (bottom[:, 2] > 0) & (length >= 1), length, np.nan)
 
 
-def average_precision(model: PoseModel, folder: str, split: str) -> dict[str, float]:
+def average_precision(model: PoseModel, folder: str, split: str, *, flip: bool = False) -> dict[str, float]:
     """The main score of the data set's protocol in labelled boxes."""
-    recipe = load_recipe("hrnet_small", [f"data.root={folder}", f"data.val_split={split}", "data.cache=none"])
+    switches = [f"data.root={folder}", f"data.val_split={split}", "data.cache=none", f"test.flip={flip}"]
+    recipe = load_recipe("hrnet_small", switches)
     with tempfile.TemporaryDirectory() as work:
         return main_score(SplitScorer(recipe, model, Path(work))(model, "cpu"))
 
@@ -122,6 +123,9 @@ def main() -> None:
     parser.add_argument("weights", nargs="+", help="files, or MODEL:default for weights that ship")
     parser.add_argument("--lsp", type=Path, help="folder of LSP-extended")
     parser.add_argument("--data", action="append", default=[], metavar="DIR:SPLIT")
+    parser.add_argument(
+        "--flip-test", action="store_true", help="average with the mirrored picture's heatmaps"
+    )
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     try:
@@ -130,29 +134,32 @@ def main() -> None:
             data = read_dataset(options.lsp, "train", "lsp")
             sources.append(of_data(f"LSP-extended, last {HELD_OUT} usable people", data, HELD_OUT))
         for place in options.data:
-            folder, _, split = place.rpartition(":")
-            sources.append(of_data(place, read_dataset(folder, split)))
+            sources.append(of_data(place, read_dataset(*parse_place(place))))
         if not sources:
             parser.error("nothing to score: give --lsp or --data")
-        results = _tables(options.weights, sources)
+        results = _tables(options.weights, sources, options.flip_test)
     except InputError as error:
         parser.error(str(error))
     if options.out:
         write_json(options.out, results)
 
 
-def _tables(names: list[str], sources: list[People]) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
+def _tables(
+    names: list[str], sources: list[People], flip: bool
+) -> dict[str, dict[str, dict[str, dict[str, float]]]]:
     torch.set_grad_enabled(False)
     results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
     for people in sources:
         truth, joints = people.keypoints, people.data.skeleton
-        print(f"{people.title}: {len(truth)} people, labelled boxes, DARK, no flip test")
+        print(
+            f"{people.title}: {len(truth)} people, labelled boxes, DARK, {'with' if flip else 'no'} flip test"
+        )
         print(f"{'':58}" + "".join(f"{name[-8:]:>9}" for name in COLUMNS) + f"{'all':>8}")
         torsos = torso_lengths(truth[..., :2], truth[..., 2] > 0, joints.joints)
         for weights in names:
             name, _, which = weights.partition(":")
             model = load_pose_model(name)[0] if which == "default" else load_model(weights)
-            found, heights = predict(model, people)
+            found, heights = predict(model, people, flip=flip)
             table = {
                 "PCK 0.1 crop": score(found, truth, 0.1 * heights, joints),
                 "PCK 0.05 crop": score(found, truth, 0.05 * heights, joints),
@@ -163,7 +170,7 @@ def _tables(names: list[str], sources: list[People]) -> dict[str, dict[str, dict
                 cells = "".join(f"{values[column]:9.1f}" for column in COLUMNS)
                 print(f"{weights[-42:] if not k else '':44}{metric:14}{cells}{values['Mean']:8.1f}")
             if people.data.layout != "lsp":
-                table["AP"] = average_precision(model, str(people.data.root), people.data.split)
+                table["AP"] = average_precision(model, str(people.data.root), people.data.split, flip=flip)
                 print(f"{'':44}{'AP':14}" + "  ".join(f"{k} {v:.1f}" for k, v in table["AP"].items()))
             results.setdefault(people.title, {})[weights] = table
     return results

@@ -6,6 +6,10 @@ DIR is a data set of videos in which every frame is labelled. Of each video n = 
 evenly spaced ones; or half of them evenly spaced and the others where `vidpose suggest` says, which knows
 what is propagated from the first half. The others are propagated, and all frames scored by PoseTrack's
 official mAP. Then the same with n x 0.9, 0.8 and 0.7 labels in all (--shares).
+
+With --told also a placement that nobody can have without the labels: `suggest` is told which of the joints
+that were propagated from the first half are wrong (PCKh 0.5) in place of its confidences, each new label is
+placed after the last one was propagated, and it bounds what better confidences would bring.
 """
 
 from __future__ import annotations
@@ -14,17 +18,24 @@ import argparse
 import tempfile
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from propagation import official_ap, read_runs
 
 from vidpose.data.convert import write_labels
 from vidpose.data.dataset import PoseDataset, Video
 from vidpose.errors import InputError
 from vidpose.infer.propagation.dataset import fill_labels
-from vidpose.infer.propagation.suggest import evenly, suggest
+from vidpose.infer.propagation.run import load_network
+from vidpose.infer.propagation.suggest import by_doubt, evenly, suggest
 from vidpose.io.files import write_json
+from vidpose.models.video_model import PoseModel
 
+WRONG = 0.02
+"""Confidence in place of that of a joint that is wrong; 1 for a right one."""
 SHARES = (1.0, 0.9, 0.8, 0.7)
 
 
@@ -49,11 +60,48 @@ def suggested(data: PoseDataset, video: Video, count: int) -> list[int]:
     return first + [one.frame for one in more]
 
 
+def told(data: PoseDataset, video: Video, count: int) -> list[int]:
+    """``count`` frames: half of them evenly spaced, the others one by one where most joints are wrong."""
+    chosen = [frame for frame, _ in evenly(len(video.frames), max(count // 2, 1))]
+    while len(chosen) < count:
+        found = _filled(replace(data, videos=[with_labels(video, chosen)])).videos[0]
+        right = _right(video, found, data.skeleton.num_joints)
+        chosen += [frame for frame, _ in by_doubt(right, np.array(sorted(chosen)), 1)]
+    return chosen
+
+
+def _right(truth: Video, found: Video, joints: int) -> np.ndarray:
+    """[F, people x joints] 1 where a joint is within PCKh 0.5, ``WRONG`` where it is not or nobody was found,
+    NaN where there is no truth."""
+    ids = sorted({person.track_id for frame in truth.frames for person in frame.people})
+    out = np.full((len(truth.frames), len(ids), joints), np.nan)
+    for t, (true, made) in enumerate(zip(truth.frames, found.frames, strict=True)):
+        people = {person.track_id: person.keypoints for person in made.people}
+        for person in true.people:
+            if person.head_box_xyxy is None:
+                continue
+            x1, y1, x2, y2 = person.head_box_xyxy
+            keypoints = people.get(person.track_id, np.zeros((joints, 3)))
+            away = np.linalg.norm(keypoints[:, :2] - person.keypoints[:, :2], axis=1)
+            good = (away <= 0.3 * np.hypot(x2 - x1, y2 - y1)) & (keypoints[:, 2] > 0)
+            known = person.keypoints[:, 2] > 0
+            out[t, ids.index(person.track_id), known] = np.where(good, 1.0, WRONG)[known]
+    return out.reshape(len(out), -1)
+
+
 def score(truth: PoseDataset, chosen: list[list[int]]) -> float:
     """Official mAP of what is propagated from the labels of some frames of each video."""
     videos = [with_labels(video, frames) for video, frames in zip(truth.videos, chosen, strict=True)]
-    found = fill_labels(replace(truth, videos=videos), extend=10**6)
-    return official_ap(truth, found)["Mean"]
+    return official_ap(truth, _filled(replace(truth, videos=videos)))["Mean"]
+
+
+def _filled(data: PoseDataset) -> PoseDataset:
+    return fill_labels(data, "auto", _network(), extend=10**6)
+
+
+@cache
+def _network() -> PoseModel | None:
+    return load_network("auto")
 
 
 def main() -> None:
@@ -63,9 +111,10 @@ def main() -> None:
     parser.add_argument("--data", required=True, metavar="DIR:SPLIT")
     parser.add_argument("--intervals", type=int, nargs="+", default=[7, 5, 4])
     parser.add_argument("--shares", type=float, nargs="+", default=list(SHARES))
+    parser.add_argument("--told", action="store_true", help="also place labels where joints are wrong")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
     try:
         data = read_runs(options.data)
         print(
@@ -83,6 +132,13 @@ def main() -> None:
                 {"T": interval, "even": even, **dict(zip(map(str, options.shares), found, strict=True))}
             )
             print(f"{interval:3}{even:9.1f}" + "".join(f"{value:9.1f}" for value in found), flush=True)
+            if options.told:
+                found = [
+                    score(data, [told(data, v, max(round(share * n), 2)) for v, n in pairs])
+                    for share in options.shares
+                ]
+                rows[-1]["told"] = dict(zip(map(str, options.shares), found, strict=True))
+                print(f"{'   told':12}" + "".join(f"{value:9.1f}" for value in found), flush=True)
     except InputError as error:
         parser.error(str(error))
     if options.out:

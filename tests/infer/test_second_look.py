@@ -148,7 +148,7 @@ def test_scores_are_fitted_and_go_with_the_file(street, tmp_path):
 
     before = shipped_detector().read_bytes()
     for data, target, told in (
-        (str(street), out, "DATA:SPLIT"),
+        (str(street), out, "DIR:SPLIT"),
         (f"{street}:train", out, "train"),
         (f"{street}:val", Path("/proc/none/x.safetensors"), "/proc/none"),
     ):

@@ -52,6 +52,18 @@ def read_whole(root: str | os.PathLike[str], split: str, layout: str = "auto") -
     return data, LAYOUTS[data.layout] if layout == "auto" else found
 
 
+def parse_place(place: str) -> tuple[str, str]:
+    """``DIR:SPLIT``, as command lines name a split of a data set.
+
+    Raises:
+        InputError: it is not that.
+    """
+    folder, _, split = place.rpartition(":")
+    if not folder or not split:
+        raise InputError(f"{place}: give DIR:SPLIT, such as data/frames:val")
+    return folder, split
+
+
 @contextmanager
 def uncollected() -> Iterator[None]:
     """Reading makes millions of objects and no cycles: to look for cycles among them again and again takes

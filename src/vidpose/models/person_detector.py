@@ -29,6 +29,7 @@ STRIDE = 4
 MULTIPLE = 32
 """Input sides are multiples of this: HRNet's coarsest branch."""
 _MAX_LOG_DISTANCE = 6.0  # e^6 cells = 1614 input pixels, more than any input side
+_CPU_PIXELS = 2**20  # of one batch on a CPU, beyond which its memory makes it slower
 _PRIOR = 0.01  # share of cells that the untrained head calls a centre (Lin et al., focal loss)
 
 
@@ -136,7 +137,8 @@ class PersonDetector(nn.Module):
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """People of uint8 RGB images [H, W, 3]: per image boxes [P, 4] (xyxy, its pixels) and scores [P].
 
-        Images of one size go through the network together. Boxes are clipped to the image, best first.
+        Images of one size go through the network together, on a CPU as many as are fast. Boxes are clipped to
+        the image, best first.
         ``long_side``: of the input, if not the model's own.
         """
         found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, 4)), np.zeros(0))] * len(images)
@@ -144,7 +146,12 @@ class PersonDetector(nn.Module):
         for i, image in enumerate(images):
             by_size.setdefault((image.shape[0], image.shape[1]), []).append(i)
         parameter = next(self.parameters())
+        groups = []
         for (height, width), members in by_size.items():
+            pixels = (long_side or self.long_side) ** 2 * min(height, width) // max(height, width)
+            most = max(_CPU_PIXELS // max(pixels, 1), 1) if parameter.device.type == "cpu" else len(members)
+            groups += [(height, width, members[k : k + most]) for k in range(0, len(members), most)]
+        for height, width, members in groups:
             canvases, scales = zip(
                 *(letterbox(images[i], long_side or self.long_side) for i in members), strict=True
             )

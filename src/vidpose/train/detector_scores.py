@@ -1,7 +1,7 @@
 """Makes a trained detector's scores probabilities, and fits its second look:
-``python -m vidpose.train.detector_scores FILE DATA:SPLIT -o OUT``.
+``python -m vidpose.train.detector_scores FILE DIR:SPLIT -o OUT``.
 
-DATA are labelled frames that training has not seen. FILE stays as it is.
+DIR holds labelled frames that training has not seen. FILE stays as it is.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 
+from vidpose.data.readers import parse_place
 from vidpose.errors import InputError
 from vidpose.infer.detect import LOOKER
 from vidpose.infer.second_look import Looker, LookFit, extents, mix_boxes, opinions, see
@@ -120,13 +121,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("detector", help="one of ours, .safetensors")
-    parser.add_argument("data", metavar="DATA:SPLIT")
+    parser.add_argument("data", metavar="DIR:SPLIT")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    folder, _, split = options.data.rpartition(":")
-    if not folder or not split:
-        parser.error(f"{options.data}: give DATA:SPLIT, such as data/frames:val")
     try:
+        folder, split = parse_place(options.data)
         model = load_detector(options.detector)
         frames = FrameDataset(labelled_frames(folder, split), None, long_side=model.long_side)
         scale, shift = calibrate(model, frames)

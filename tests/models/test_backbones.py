@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vidpose.errors import InputError
 from vidpose.models.backbones import BACKBONES, backbone_family, create_backbone
+from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.vit import interpolate_positions
 
 
@@ -124,3 +125,21 @@ def test_sizes_that_do_not_divide_say_so(name, size, multiple):
 def test_width_that_the_heads_do_not_divide():
     with pytest.raises(InputError, match="multiple of the 5 heads"):
         create_backbone("vit_32x2x5", (64, 64))
+
+
+@pytest.mark.parametrize("name", ["hrnet_w8_small", "resnet50"])
+def test_folded_batch_norms_say_the_same(name: str) -> None:
+    network = create_backbone(name, (64, 64)).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+    image = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = network(image)
+        after = fold_batch_norms(network)(image)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+    for stage, features in before.items():
+        torch.testing.assert_close(after[stage], features, rtol=1e-3, atol=1e-3)

@@ -23,6 +23,7 @@ from vidpose.infer.second_look import Looker, LookFit, second_look, see
 from vidpose.infer.weights import load_pose_model, weights_folder
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
+from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.person_detector import PersonDetector, load_detector, non_maximum_suppression
 
 SHIPPED = "person_detector.safetensors"
@@ -161,6 +162,9 @@ class SmallDetector:
     """Our own network (:mod:`vidpose.models.person_detector`), and the second look of the shipped ``hrnet``
     where the detector's file says how (:mod:`vidpose.infer.second_look`).
 
+    Args:
+        model: becomes this detector's own.
+
     Raises:
         InputError: what the file says of a second look cannot be read.
     """
@@ -168,6 +172,8 @@ class SmallDetector:
     def __init__(
         self, model: PersonDetector, limits: _Limits, dtype: torch.dtype, *, name: str = "auto"
     ) -> None:
+        for part in (model.backbone, model.heads):
+            fold_batch_norms(part)
         self.model = model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.limits = limits
         self.dtype = dtype
@@ -175,6 +181,7 @@ class SmallDetector:
         self.fit = LookFit.from_card(model.card)
         if self.fit is not None:
             poses = load_pose_model(LOOKER)[0].to(next(model.parameters()).device)
+            fold_batch_norms(poses.backbone)
             self.look = Looker(poses.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
 
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
@@ -91,6 +92,21 @@ def init_residual(network: nn.Module) -> None:
             nn.init.zeros_(module.bn3.weight)
         elif isinstance(module, BasicBlock):
             nn.init.zeros_(module.bn2.weight)
+
+
+def fold_batch_norms(network: nn.Module) -> nn.Module:
+    """Writes BatchNorms into the convolutions before them: the same network in eval mode, faster.
+
+    For networks whose modules name a BatchNorm right after the convolution that it follows, as HRNet and
+    ResNet do. Changes and returns ``network``, which cannot be trained nor saved as what it was.
+    """
+    for module in network.modules():
+        children = list(module.named_children())
+        for (name, first), (second_name, second) in zip(children, children[1:], strict=False):
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                setattr(module, name, fuse_conv_bn_eval(first.eval(), second.eval()))
+                setattr(module, second_name, nn.Identity())
+    return network
 
 
 class HighResolutionModule(nn.Module):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from vidpose.data.convert import write_labels
-from vidpose.data.dataset import PoseDataset, Video
+from vidpose.data.dataset import Person, PoseDataset, Video
 from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
@@ -75,6 +75,16 @@ def official_ap(truth: PoseDataset, found: PoseDataset) -> dict[str, float]:
             write_labels([data], place, "posetrack18")
         result = evaluate(*(place / "annotations" / truth.split for place in places))
     return {name: float(result["ap"][name]) for name in COLUMNS}
+
+
+def within_pckh(truth: Person, keypoints: np.ndarray) -> np.ndarray:
+    """[J] bool: keypoints [J, 2 or more] within PCKh 0.5 of a person's (half of 0.6 times the diagonal of
+    their head box, which is labelled)."""
+    assert truth.head_box_xyxy is not None
+    x1, y1, x2, y2 = truth.head_box_xyxy
+    size = 0.6 * float(np.hypot(x2 - x1, y2 - y1))
+    near: np.ndarray = np.linalg.norm(keypoints[:, :2] - truth.keypoints[:, :2], axis=1) <= 0.5 * size
+    return near
 
 
 def score(truth: PoseDataset, found: PoseDataset, interval: int) -> dict[str, dict[str, float]]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from propagation import read_runs
+from propagation import read_runs, within_pckh
 
 from vidpose.data.dataset import PoseDataset
 from vidpose.errors import InputError
@@ -40,12 +40,9 @@ def joints(data: PoseDataset, interval: int) -> tuple[np.ndarray, np.ndarray]:
                 truth = people.get(person.track_id)
                 if person.joint_scores is None or truth is None or truth.head_box_xyxy is None:
                     continue
-                x1, y1, x2, y2 = truth.head_box_xyxy
-                size = 0.6 * float(np.hypot(x2 - x1, y2 - y1))
                 both = (person.keypoints[:, 2] > 0) & (truth.keypoints[:, 2] > 0)
-                away = np.linalg.norm(person.keypoints[:, :2] - truth.keypoints[:, :2], axis=1)
                 sure.append(person.joint_scores[both])
-                right.append(away[both] <= 0.5 * size)
+                right.append(within_pckh(truth, person.keypoints)[both])
     return np.concatenate(sure), np.concatenate(right)
 
 

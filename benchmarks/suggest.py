@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from propagation import official_ap, read_runs
+from propagation import official_ap, read_runs, within_pckh
 
 from vidpose.data.convert import write_labels
 from vidpose.data.dataset import PoseDataset, Video
@@ -80,10 +80,8 @@ def _right(truth: Video, found: Video, joints: int) -> np.ndarray:
         for person in true.people:
             if person.head_box_xyxy is None:
                 continue
-            x1, y1, x2, y2 = person.head_box_xyxy
             keypoints = people.get(person.track_id, np.zeros((joints, 3)))
-            away = np.linalg.norm(keypoints[:, :2] - person.keypoints[:, :2], axis=1)
-            good = (away <= 0.3 * np.hypot(x2 - x1, y2 - y1)) & (keypoints[:, 2] > 0)
+            good = within_pckh(person, keypoints) & (keypoints[:, 2] > 0)
             known = person.keypoints[:, 2] > 0
             out[t, ids.index(person.track_id), known] = np.where(good, 1.0, WRONG)[known]
     return out.reshape(len(out), -1)

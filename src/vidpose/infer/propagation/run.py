@@ -333,6 +333,7 @@ def _carried(columns: Columns, flows: PairFlows, store: BlockStore, title: str, 
             jobs.append((*pieces[0], None))
         else:
             jobs += [(*piece, False) for piece in pieces] + [(*piece, True) for piece in pieces[::-1]]
+    parts = store.part("forward"), store.part("backward")
     for start, end, backward in progress.track(jobs, title, unit="intervals", quiet=quiet):
         here = slice(start, end + 1)
         if backward is None:
@@ -353,8 +354,7 @@ def _carried(columns: Columns, flows: PairFlows, store: BlockStore, title: str, 
 
         reached = (columns.right if backward else columns.left)[here] >= 0
         given = (*handed_on, reached, columns.size[here])
-        part = store.part("backward" if backward else "forward")
-        points[here], missed[here] = part.get(start, end, one, given)
+        points[here], missed[here] = parts[backward].get(start, end, one, given)
     return ways
 
 

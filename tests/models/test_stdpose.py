@@ -7,7 +7,7 @@ import torch
 
 from vidpose.errors import InputError
 from vidpose.models.factory import create_model, save_model
-from vidpose.models.stdpose import DynamicAwareMask, TemporalKeypointsSynthesis
+from vidpose.models.stdpose import DynamicAwareMask, Matching, TemporalKeypointsSynthesis
 
 SIZE = (64, 48)
 
@@ -185,6 +185,36 @@ def test_times_matter_unless_switched_off():
     torch.testing.assert_close(model(clips(), times=times).heatmaps, model(clips()).heatmaps)
 
 
+# --- matching --------------------------------------------------------------------------------------------
+
+
+def test_matching_finds_where_the_feature_under_a_joint_has_gone():
+    torch.manual_seed(3)
+    matching = Matching(16 * 8, 3, 2).eval()
+    matching.describe = torch.nn.Identity()
+    maps = torch.randn(1, 8, 16, 12)
+    moved = torch.stack([maps, maps.roll((3, -2), (2, 3)), maps.roll((4, 1), (2, 3))], dim=1)
+    tokens = torch.nn.functional.pixel_unshuffle(moved, 4)
+    heatmaps = torch.zeros(1, 3, 2, 16, 12)
+    heatmaps[0, 0, 0, 5, 6] = 1.0  # joint 0 in the frame before, joint 1 in the one after
+    heatmaps[0, 2, 1, 9, 4] = 1.0
+    found = matching.similarities(tokens, heatmaps, 1, [0, 2])
+    assert found.shape == (1, 2, 2, 16, 12)
+    for frame, joint, (y, x) in ((0, 0, (8, 4)), (1, 1, (8, 1))):
+        assert divmod(found[0, frame, joint].argmax().item(), 12) == (y, x)
+        assert found[0, frame, joint].max().item() == pytest.approx(1)
+
+
+def test_matching_corrects_what_is_decoded():
+    plain, matching = build().eval(), build(matching=True).eval()
+    matching.load_state_dict(plain.state_dict(), strict=False)
+    assert not torch.allclose(matching(clips()).heatmaps, plain(clips()).heatmaps, atol=1e-3)
+    torch.nn.init.zeros_(matching.head.matching.layers[-1].weight)
+    torch.nn.init.zeros_(matching.head.matching.layers[-1].bias)
+    torch.testing.assert_close(matching(clips()).heatmaps, plain(clips()).heatmaps)
+    assert {n.split(".")[1] for n in names(matching) - names(plain)} == {"matching"}
+
+
 # --- switches and losses ---------------------------------------------------------------------------------
 
 
@@ -303,7 +333,12 @@ def test_information_gradients_stay_in_the_fused_feature_and_the_merged_heatmaps
 
 @pytest.mark.parametrize(
     ("switches", "word"),
-    [({"head": "deep"}, "head"), ({"interval": 0}, "interval"), ({"theta": float("nan")}, "theta")],
+    [
+        ({"head": "deep"}, "head"),
+        ({"interval": 0}, "interval"),
+        ({"theta": float("nan")}, "theta"),
+        ({"matching": True, "backbone": "vit_24x1x2"}, "multiple of 16 channels"),
+    ],
 )
 def test_bad_switches_are_refused(switches, word):
     with pytest.raises(InputError, match=word):

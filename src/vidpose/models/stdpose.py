@@ -62,6 +62,8 @@ class STDPose(PoseModel):
         head: ``"classic"`` or ``"simple"``: that of the single-frame model whose heatmaps are initial; with
             HRNet it is HRNet's own.
         head_width: channels of the classic heads' deconvolutions.
+        matching: look in the key frame for what lies at the joints of the auxiliary frames, and correct the
+            decoded heatmaps by it, see :class:`Matching` (ours, not the paper's).
     """
 
     name = "stdpose"
@@ -93,6 +95,7 @@ class STDPose(PoseModel):
         stda_depth: int = 2,
         head: str = "classic",
         head_width: int = 256,
+        matching: bool = False,
     ) -> None:
         one_of("head", head, ("classic", "simple"))
         least = {"interval": interval, "tff_depth": tff_depth, "stda_depth": stda_depth}
@@ -143,6 +146,7 @@ class STDPose(PoseModel):
             synthesis,
             mask,
             aggregation,
+            Matching(inputs, num_frames, num_joints) if matching else None,
             interval=interval,
             head_width=head_width,
         )
@@ -225,6 +229,7 @@ class STDPoseHead(nn.Module):
         synthesis: TemporalKeypointsSynthesis | None,
         mask: DynamicAwareMask | None,
         aggregation: SpatioTemporalDynamicsAggregation | None,
+        matching: Matching | None,
         *,
         interval: int,
         head_width: int,
@@ -233,6 +238,7 @@ class STDPoseHead(nn.Module):
         self.num_frames = num_frames
         self.interval = interval
         self.fusion, self.synthesis, self.mask, self.aggregation = fusion, synthesis, mask, aggregation
+        self.matching = matching
         by_feature = aggregation is not None or fusion is not None or synthesis is None
         self.decoder = (
             DeconvHead("tokens", width, num_joints, layers=2, width=head_width) if by_feature else None
@@ -255,8 +261,9 @@ class STDPoseHead(nn.Module):
         if given_heatmaps is not None:
             heatmaps = self._given(heatmaps, given_heatmaps, given_mask)
         fused = tokens_of(tokens[:, key])  # [B, L, D]
+        times = self._times(times, tokens)
         if self.fusion is not None:
-            fused = self.fusion(tokens_of(tokens), self._times(times, tokens))  # F~ [B, L, C]
+            fused = self.fusion(tokens_of(tokens), times)  # F~ [B, L, C]
         merged = heatmaps[:, key]
         if self.synthesis is not None:
             merged = self.synthesis(heatmaps)  # H~ [B, J, h, w], Eq. 6
@@ -272,6 +279,8 @@ class STDPoseHead(nn.Module):
             final = self.decoder.decode(maps_of(fused, grid))
             if self.join is not None:
                 final = self.join(torch.cat([final, merged], dim=1))
+        if self.matching is not None:
+            final = self.matching(final, merged, heatmaps, tokens, times)
         if not self.training:
             return PoseOutput(final)
         extras = {"fused": maps_of(fused, grid), "merged": merged}
@@ -300,6 +309,67 @@ class STDPoseHead(nn.Module):
         times = times.to(like.dtype)
         span = (times.amax(dim=1, keepdim=True) - times.amin(dim=1, keepdim=True)).clamp(min=1)
         return torch.stack([times / self.interval, times / span], dim=-1)
+
+
+class Matching(nn.Module):
+    """What lies at the joints of the auxiliary frames, looked for in the key frame (ours, not the paper's).
+
+    TFF and STDA see labels in tokens of 4x4 heatmap pixels, too coarse to say how far a joint has moved. Here
+    the feature under each joint of an auxiliary frame, its mean over the joint's heatmap, is compared with
+    that of every heatmap pixel of the key frame. Convolutions over the similarities, beside the heatmaps,
+    what is decoded and the time distances, correct what is decoded.
+
+    Args:
+        inputs: channels of a token; a sixteenth of them is taken for each heatmap pixel.
+
+    Raises:
+        InputError: they cannot be shared out so.
+    """
+
+    DESCRIPTORS, WIDTH = 32, 64
+
+    def __init__(self, inputs: int, num_frames: int, num_joints: int) -> None:
+        super().__init__()
+        if inputs % PATCH**2:
+            raise InputError(f"matching needs tokens of a multiple of {PATCH**2} channels, not of {inputs}")
+        self.describe = nn.Sequential(
+            conv_bn(inputs // PATCH**2, self.DESCRIPTORS, 3), nn.Conv2d(self.DESCRIPTORS, self.DESCRIPTORS, 1)
+        )
+        others = num_frames - 1
+        seen = num_joints * (2 + num_frames + others) + others
+        self.layers = nn.Sequential(
+            conv_bn(seen, self.WIDTH, 3),
+            nn.Conv2d(self.WIDTH, self.WIDTH, 3, padding=2, dilation=2, bias=False),
+            nn.BatchNorm2d(self.WIDTH),
+            nn.ReLU(inplace=True),
+            heatmap_layer(self.WIDTH, num_joints, 3),
+        )
+
+    def forward(
+        self, decoded: Tensor, merged: Tensor, heatmaps: Tensor, tokens: Tensor, times: Tensor
+    ) -> Tensor:
+        """Better heatmaps [B, J, h, w] of the key frame.
+
+        Args:
+            decoded, merged: [B, J, h, w], what STDA's tokens were decoded to, and H~.
+            heatmaps: [B, T, J, h, w]. tokens: [B, T, D, h/4, w/4].
+            times: [B, T, 2], of which the first is over the interval.
+        """
+        key = heatmaps.shape[1] // 2
+        others = [t for t in range(heatmaps.shape[1]) if t != key]
+        found = self.similarities(tokens, heatmaps, key, others).flatten(1, 2)
+        away = times[:, others, :1, None].expand(-1, -1, *decoded.shape[-2:])
+        seen = [decoded, merged, heatmaps.flatten(1, 2), away, found]
+        return decoded + self.layers(torch.cat([x.to(decoded.dtype) for x in seen], dim=1))
+
+    def similarities(self, tokens: Tensor, heatmaps: Tensor, key: int, others: list[int]) -> Tensor:
+        """[B, T - 1, J, h, w]: cosines of each joint's feature in other frames and those of the key frame."""
+        maps = self.describe(F.pixel_shuffle(tokens.flatten(0, 1), PATCH))
+        maps = F.normalize(maps.float(), dim=1).unflatten(0, tokens.shape[:2])  # [B, T, C, h, w]
+        weights = heatmaps[:, others].float().clamp(min=0)
+        weights = weights / weights.sum(dim=(-2, -1), keepdim=True).clamp(min=1e-6)
+        joints = F.normalize(torch.einsum("btjhw,btchw->btjc", weights, maps[:, others]), dim=-1)
+        return torch.einsum("btjc,bchw->btjhw", joints, maps[:, key])
 
 
 class TemporalFeatureFusion(nn.Module):

@@ -5,7 +5,8 @@
 DIR is a data set of videos in which every frame is labelled. Of each video n = frames / T are labelled:
 evenly spaced ones; or half of them evenly spaced and the others where `vidpose suggest` says, which knows
 what is propagated from the first half. The others are propagated, and all frames scored by PoseTrack's
-official mAP. Then the same with n x 0.9, 0.8 and 0.7 labels in all (--shares).
+official mAP. Then the same with n x 0.9, 0.8 and 0.7 labels in all (--shares). Halved: half of them evenly
+spaced and the others in the middle of the longest gaps between, which knows nothing of what is propagated.
 
 With --told also a placement that nobody can have without the labels: `suggest` is told which of the joints
 that were propagated from the first half are wrong (PCKh 0.5) in place of its confidences, each new label is
@@ -58,6 +59,19 @@ def suggested(data: PoseDataset, video: Video, count: int) -> list[int]:
         images = [str(frame.path) for frame in video.frames]
         more = suggest(images, labels, count - len(first)) if count > len(first) else []
     return first + [one.frame for one in more]
+
+
+def even(data: PoseDataset, video: Video, count: int) -> list[int]:
+    """``count`` evenly spaced frames."""
+    return [frame for frame, _ in evenly(len(video.frames), count)]
+
+
+def halved(data: PoseDataset, video: Video, count: int) -> list[int]:
+    """``count`` frames: half of them evenly spaced, the others in the middle of the longest gaps."""
+    first = [frame for frame, _ in evenly(len(video.frames), max(count // 2, 1))]
+    away = np.abs(np.arange(len(video.frames))[:, None] - np.array(first)).min(axis=1, keepdims=True)
+    alike = np.exp(-0.02 * away)  # confidence falls alike everywhere
+    return first + [frame for frame, _ in by_doubt(alike, np.array(first), count - len(first))]
 
 
 def told(data: PoseDataset, video: Video, count: int) -> list[int]:
@@ -115,28 +129,20 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     try:
         data = read_runs(options.data)
-        print(
-            f"{'T':>3}{'even':>9}" + "".join(f"{f'x {share:.1f}':>9}" for share in options.shares), flush=True
-        )
+        placements = [even, suggested, halved, *([told] if options.told else [])]
+        print(f"{'T':>3} {'':10}" + "".join(f"{f'x {share:.1f}':>9}" for share in options.shares), flush=True)
         for interval in options.intervals:
             counts = [max(round(len(video.frames) / interval), 2) for video in data.videos]
             pairs = list(zip(data.videos, counts, strict=True))
-            even = score(data, [[k for k, _ in evenly(len(v.frames), n)] for v, n in pairs])
-            found = [
-                score(data, [suggested(data, v, max(round(share * n), 2)) for v, n in pairs])
-                for share in options.shares
-            ]
-            rows.append(
-                {"T": interval, "even": even, **dict(zip(map(str, options.shares), found, strict=True))}
-            )
-            print(f"{interval:3}{even:9.1f}" + "".join(f"{value:9.1f}" for value in found), flush=True)
-            if options.told:
-                found = [
-                    score(data, [told(data, v, max(round(share * n), 2)) for v, n in pairs])
+            for place in placements:
+                name = place.__name__
+                found = {
+                    str(share): score(data, [place(data, v, max(round(share * n), 2)) for v, n in pairs])
                     for share in options.shares
-                ]
-                rows[-1]["told"] = dict(zip(map(str, options.shares), found, strict=True))
-                print(f"{'   told':12}" + "".join(f"{value:9.1f}" for value in found), flush=True)
+                }
+                rows.append({"T": interval, "placement": name, **found})
+                cells = "".join(f"{value:9.1f}" for value in found.values())
+                print(f"{interval:3} {name:10}{cells}", flush=True)
     except InputError as error:
         parser.error(str(error))
     if options.out:

@@ -24,6 +24,7 @@ from vidpose.data.dataset import Person, PoseDataset, Video
 from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
+from vidpose.evaluate.sequence import head_size
 from vidpose.infer.propagation import METHODS
 from vidpose.infer.propagation.dataset import fill_labels, thin_labels
 from vidpose.infer.propagation.run import load_network
@@ -81,8 +82,7 @@ def within_pckh(truth: Person, keypoints: np.ndarray) -> np.ndarray:
     """[J] bool: keypoints [J, 2 or more] within PCKh 0.5 of a person's (half of 0.6 times the diagonal of
     their head box, which is labelled)."""
     assert truth.head_box_xyxy is not None
-    x1, y1, x2, y2 = truth.head_box_xyxy
-    size = 0.6 * float(np.hypot(x2 - x1, y2 - y1))
+    size = head_size(*truth.head_box_xyxy)
     near: np.ndarray = np.linalg.norm(keypoints[:, :2] - truth.keypoints[:, :2], axis=1) <= 0.5 * size
     return near
 

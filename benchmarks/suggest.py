@@ -52,7 +52,7 @@ def with_labels(video: Video, chosen: Iterable[int]) -> Video:
 
 def suggested(data: PoseDataset, video: Video, count: int) -> list[int]:
     """``count`` frames: half of them evenly spaced, the others as suggested after these."""
-    first = [frame for frame, _ in evenly(len(video.frames), max(count // 2, 1))]
+    first = even(data, video, max(count // 2, 1))
     with tempfile.TemporaryDirectory() as folder:
         labels = Path(folder) / "labels.json"
         write_labels([replace(data, videos=[with_labels(video, first)])], labels, "posetrack18")
@@ -68,7 +68,7 @@ def even(data: PoseDataset, video: Video, count: int) -> list[int]:
 
 def halved(data: PoseDataset, video: Video, count: int) -> list[int]:
     """``count`` frames: half of them evenly spaced, the others in the middle of the longest gaps."""
-    first = [frame for frame, _ in evenly(len(video.frames), max(count // 2, 1))]
+    first = even(data, video, max(count // 2, 1))
     away = np.abs(np.arange(len(video.frames))[:, None] - np.array(first)).min(axis=1, keepdims=True)
     alike = np.exp(-0.02 * away)  # confidence falls alike everywhere
     return first + [frame for frame, _ in by_doubt(alike, np.array(first), count - len(first))]
@@ -76,7 +76,7 @@ def halved(data: PoseDataset, video: Video, count: int) -> list[int]:
 
 def told(data: PoseDataset, video: Video, count: int) -> list[int]:
     """``count`` frames: half of them evenly spaced, the others one by one where most joints are wrong."""
-    chosen = [frame for frame, _ in evenly(len(video.frames), max(count // 2, 1))]
+    chosen = even(data, video, max(count // 2, 1))
     while len(chosen) < count:
         found = _filled(replace(data, videos=[with_labels(video, chosen)])).videos[0]
         right = _right(video, found, data.skeleton.num_joints)

@@ -23,6 +23,7 @@ from vidpose import progress
 from vidpose.data.dataset import Video
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
+from vidpose.evaluate.sequence import head_size
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import GUESSES, Fusion, features
@@ -36,8 +37,6 @@ from vidpose.skeletons import Skeleton
 INTERVALS = (2, 3, 5, 7, 7, 9, 15, 15, 22)
 ASKED = 0.75
 """Share of the videos in which the network is asked: the fusion knows what to do without it, too."""
-HEAD_SHARE = 0.6
-"""PCKh's unit is this share of the head box's diagonal."""
 
 
 @dataclass
@@ -79,8 +78,7 @@ def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, list[Track], np.n
             known = person.keypoints[:, 2] > 0
             truth[number, mine][known] = person.keypoints[known, :2]
             if person.head_box_xyxy is not None:
-                x1, y1, x2, y2 = person.head_box_xyxy
-                unit[number, mine] = HEAD_SHARE * np.hypot(x2 - x1, y2 - y1)
+                unit[number, mine] = head_size(*person.head_box_xyxy)
     return columns, tracks, truth, unit
 
 

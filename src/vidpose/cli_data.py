@@ -41,6 +41,9 @@ def synthesize(
         typer.Option("--clips", help="Each video: so many clips about one person instead (makehuman)."),
     ] = None,
     masks: Annotated[bool, typer.Option("--masks", help="Also the mask of every person.")] = False,
+    seated: Annotated[
+        float, typer.Option("--seated", help="Share of people on chairs, in wheelchairs (makehuman).")
+    ] = 0.0,
     workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -62,6 +65,7 @@ def synthesize(
         assets=assets,
         clips=clips,
         masks=masks,
+        seated=seated,
         workers=workers,
         quiet=quiet,
     )

@@ -16,6 +16,7 @@ from vidpose.data.synthesis.makehuman.camera import look
 from vidpose.data.synthesis.makehuman.crops import render_crop
 from vidpose.data.synthesis.makehuman.draw import Exposure
 from vidpose.data.synthesis.makehuman.figure import join
+from vidpose.data.synthesis.makehuman.seats import FOOTREST_M, KINDS, sample_seat
 from vidpose.data.synthesis.makehuman.skinning import vertex_normals
 from vidpose.data.synthesis.makehuman.things import box
 from vidpose.data.synthesis.makehuman.truth import JOINTS, depth_of_joints, see_person
@@ -243,3 +244,66 @@ def test_bad_settings_are_refused_before_anything_is_written(
     with pytest.raises(InputError, match=match):
         synthesize(tmp_path / "set", videos=1, frames=1, quiet=True, **changed)  # type: ignore[arg-type]
     assert not (tmp_path / "set").exists()
+
+
+# --- seats ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seat_stands_on_the_ground_and_its_upper_side_is_where_it_should_be(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    figure = sample_seat(rng, kind, 0.5)
+    assert figure.vertices[:, 1].min() == pytest.approx(0, abs=1e-6) or kind == "wheelchair"
+    assert figure.vertices[:, 1].min() >= -1e-6
+    under = (np.abs(figure.vertices[:, 0]) < 0.3) & (np.abs(figure.vertices[:, 1] - 0.5) < 1e-5)
+    assert under.sum() >= 4  # corners of the cushion
+    assert np.ptp(figure.vertices[under, 2]) > 0.3
+
+
+def test_people_sit_on_what_carries_them(cast: scenes.Cast) -> None:
+    sitting = dataclasses.replace(cast, seated=1.0)
+    rolled = 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        actor = scenes.sample_actor(sitting, rng, 10, 25, np.zeros(3))
+        assert actor.seat is not None
+        for frame in (0, 5, 9):
+            _, joints = actor.pose(frame)
+            hips = joints[[JOINT["left_hip"], JOINT["right_hip"]]].mean(axis=0)
+            seat = actor.seat.pose(frame)
+            beneath = np.linalg.norm((seat - hips)[:, [0, 2]], axis=1) < 0.9
+            assert beneath.any() and seat[:, 1].min() > -1e-4
+            highest = seat[np.linalg.norm((seat - hips)[:, [0, 2]], axis=1) < 0.35, 1]
+            assert len(highest) and highest.min() < hips[1]
+        assert actor.place[1] in (0.0, pytest.approx(FOOTREST_M))
+        rolled += np.linalg.norm(actor.seat.pose(9) - actor.seat.pose(0), axis=1).max() > 0.1
+    assert rolled  # a wheelchair
+
+
+def test_seats_hide_legs_and_nobody_sits_unless_asked(cast: scenes.Cast) -> None:
+    assert scenes.sample_actor(cast, np.random.default_rng(0), 4, 25, np.zeros(3)).seat is None
+    sitting = dataclasses.replace(cast, seated=1.0)
+    shown = {True: 0.0, False: 0.0}
+    for seed in range(6):
+        for seats in shown:
+            rng = np.random.default_rng(seed)
+            scene = scenes.sample_scene(
+                sitting, rng, frames=2, fps=25, size=(120, 160), hardness=0.0, people=(1, 1), fill=(0.6, 0.9)
+            )
+            assert any(thing is scene.actors[0].seat for thing in scene.things)
+            if not seats:
+                scene.things.clear()
+            _, [person], _ = scene.frame(0, np.random.default_rng(0))
+            shown[seats] += person.shown
+    assert shown[True] < shown[False] - 0.1
+
+
+def test_a_share_of_seated_people_is_told_in_the_labels_and_checked(assets_dir: Path, tmp_path: Path) -> None:
+    options = {"videos": 1, "frames": 1, "size": (96, 128), "people": (1, 1), "quiet": True}
+    synthesize(tmp_path / "a", kind="makehuman", assets=assets_dir, seated=1.0, **options)
+    [labels] = (tmp_path / "a" / "annotations" / "train").glob("*.json")
+    assert json.loads(labels.read_text())["info"]["seated"] == 1.0
+    with pytest.raises(InputError, match="seated is 2"):
+        synthesize(tmp_path / "b", kind="makehuman", assets=assets_dir, seated=2, **options)
+    with pytest.raises(InputError, match="makehuman"):
+        synthesize(tmp_path / "b", seated=0.5, **options)

@@ -66,6 +66,7 @@ def synthesize(
     assets: str | os.PathLike[str] | None = None,
     clips: int | None = None,
     masks: bool = False,
+    seated: float = 0.0,
     workers: int = 1,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -92,6 +93,7 @@ def synthesize(
         clips: each of the ``videos`` is so many clips of ``frames`` frames instead, each drawn about one
             person at ``size`` (makehuman only). Clips of one frame share a folder, others have one each.
         masks: annotations carry ``segmentation``, COCO's run-length code of what is visible of the person.
+        seated: share of the people who sit on chairs and benches and in wheelchairs, 0..1 (makehuman only).
         workers: processes.
         quiet: no progress.
 
@@ -115,6 +117,10 @@ def synthesize(
         raise InputError("makehuman people need the folder of their assets, and only they: --assets DIR")
     if clips is not None and (kind == "drawn" or write != "frames" or not 1 <= clips * frames <= 10_000):
         raise InputError("clips are for makehuman people, written as frames, 1 to 10000 of them in a video")
+    if not 0 <= seated <= 1:
+        raise InputError(f"seated is {seated}; give a share of 0 to 1")
+    if seated and kind == "drawn":
+        raise InputError("seated people are makehuman people")
     if masks and clips is not None:
         raise InputError("masks are for whole videos, not for clips")
     if write not in WRITES:
@@ -144,6 +150,8 @@ def synthesize(
         settings["clips"] = clips
     if masks:
         settings["masks"] = True
+    if seated:
+        settings["seated"] = float(seated)
     folder = str(assets) if assets is not None else None
     jobs = [(str(root), settings, index, write, folder) for index in range(videos)]
     results: list[dict[str, Any]] = []
@@ -202,10 +210,10 @@ def _check_assets(folder: str) -> None:
 
 
 @lru_cache(maxsize=1)
-def _cast(folder: str, seed: int) -> Cast:
+def _cast(folder: str, seed: int, seated: float) -> Cast:
     from .makehuman.scene import load_cast
 
-    return load_cast(folder, (seed,))
+    return load_cast(folder, (seed,), seated=seated)
 
 
 def _film(
@@ -222,11 +230,12 @@ def _film(
             people=tuple(settings["people"]),
             instances="masks" in settings,
         )
+    cast = _cast(assets, settings["seed"], settings.get("seated", 0.0))
     if "clips" in settings:
         from .makehuman.shards import render_shard
 
         return render_shard(
-            _cast(assets, settings["seed"]),
+            cast,
             seed,
             clips=settings["clips"],
             frames=settings["frames"],
@@ -238,7 +247,7 @@ def _film(
     from .makehuman.scene import render_video
 
     return render_video(
-        _cast(assets, settings["seed"]),
+        cast,
         seed,
         frames=settings["frames"],
         size=tuple(settings["size"]),

@@ -155,6 +155,7 @@ class MoveLibrary:
         fps: float,
         rig: Rig | None = None,
         sole: float | None = None,
+        kind: str | None = None,
     ) -> Motion:
         """A movement of ``frames`` frames at ``fps`` frames per second that nobody made before.
 
@@ -163,21 +164,22 @@ class MoveLibrary:
         Args:
             rig: whose feet are put on the floor, and ``sole`` the lowest y of its mesh at rest; without them
                 the library's own rig (:func:`~.ground.ground` then does it for any other).
+            kind: of :func:`~.exercises.random_script`; without it, anything.
         """
         if frames < 1 or not fps > 0:
             raise InputError(f"a movement needs frames and a rate above 0, not {frames} at {fps}")
-        kind = rng.choice(3, p=[MOCAP_SHARE, MIXED_SHARE, KEYPOSE_SHARE])
+        origin = 2 if kind else rng.choice(3, p=[MOCAP_SHARE, MIXED_SHARE, KEYPOSE_SHARE])
         times = np.arange(frames) / fps
-        if kind == 2:
-            take, name = self._key_poses(rng, times, fps)
+        if origin == 2:
+            take, name = self._key_poses(rng, times, fps, kind)
         else:
             take, name = self._mocap(rng, times, fps)
-            if kind == 1:
+            if origin == 1:
                 take, name = self._mixed(rng, take, times, fps, name)
         if rng.random() < 0.5:
             take, name = self._mirrored(take), name + " mirrored"
         # silent: a flat hand only stands on the floor; hands that hang are half closed.
-        curls = np.deg2rad(rng.beta(1.6, 1.8, 2) * (35.0 if kind == 2 else 95.0))
+        curls = np.deg2rad(rng.beta(1.6, 1.8, 2) * (35.0 if origin == 2 else 95.0))
         take.q = self._hands_closed(take.q, curls)
         motion = self._finished(take, rng.uniform(0, 2 * np.pi), fps, name)
         return motion if rig is None else ground(motion, rig, sole)

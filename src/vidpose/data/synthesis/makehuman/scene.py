@@ -24,6 +24,7 @@ from .figure import Figure, join
 from .light import Panorama, Surroundings, surround
 from .mishaps import Mishap, sample_mishaps
 from .moves import MoveLibrary
+from .seats import FOOTREST_M, KINDS, sample_seat
 from .sensor import Sensor, sample_sensor
 from .things import paint, picture_part, sample_thing
 from .truth import JOINTS, Seen, depth_of_joints, see_person
@@ -96,6 +97,8 @@ class Actor:
     """[3] metres: where the motion's own origin lies."""
     turn: np.ndarray
     """[3, 3] rotation about the upright."""
+    seat: Thing | None = None
+    """What the person sits on."""
 
     def pose(self, time: float) -> tuple[np.ndarray, np.ndarray]:
         """Vertices [V, 3] and joints [len(JOINTS), 3] in the world at ``time`` in frames."""
@@ -123,16 +126,23 @@ class Actor:
 
 @dataclass
 class Thing:
-    """A thing that stands still, or moves in a straight line."""
+    """A thing that stands still, or moves in a straight line or along a path."""
 
     figure: Figure
     place: np.ndarray
     velocity: np.ndarray
     """[3] metres per frame."""
     normals: np.ndarray
+    path: np.ndarray | None = None
+    """[T, 3] metres from ``place`` in each frame, in place of ``velocity``."""
 
     def pose(self, time: float) -> np.ndarray:
-        moved: np.ndarray = self.figure.vertices + (self.place + self.velocity * time).astype(np.float32)
+        where = self.place + self.velocity * time
+        if self.path is not None:
+            first = min(int(time), len(self.path) - 1)
+            after = min(first + 1, len(self.path) - 1)
+            where = self.place + self.path[first] + (time - first) * (self.path[after] - self.path[first])
+        moved: np.ndarray = self.figure.vertices + where.astype(np.float32)
         return moved
 
 
@@ -266,6 +276,8 @@ class Cast:
     repeats: int = 1
     """In how many scenes a person plays parts of one movement."""
     things: int = 120
+    seated: float = 0.0
+    """Share of the people who sit on something."""
     _people: dict[int, Dressed] = field(default_factory=dict, repr=False)
     _things: dict[int, Figure] = field(default_factory=dict, repr=False)
     _plays: list[list[Any]] = field(default_factory=list, repr=False)
@@ -316,12 +328,49 @@ class Cast:
 
 def sample_actor(cast: Cast, rng: np.random.Generator, frames: int, fps: float, place: np.ndarray) -> Actor:
     """A person who is at ``place`` [3] in the middle of the video, turned anywhere."""
-    who, motion = cast.play(rng, frames + 1, fps)
+    sits = cast.seated > 0 and rng.random() < cast.seated  # without them nothing is drawn
+    who, motion = _sitter(cast, rng, frames + 1, fps) if sits else cast.play(rng, frames + 1, fps)
     angle = rng.uniform(0, 2 * np.pi)
-    c, s = np.cos(angle), np.sin(angle)
-    turn = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+    turn = _turn(angle)
     middle = turn @ motion.root[frames // 2]
-    return Actor(who, motion, place - middle * [1, 0, 1], turn)
+    actor = Actor(who, motion, place - middle * [1, 0, 1], turn)
+    if sits:
+        _put_on_seat(actor, rng, frames // 2)
+    return actor
+
+
+def _turn(angle: float) -> np.ndarray:
+    """[3, 3] rotation by so many radians about the upright."""
+    c, s = np.cos(angle), np.sin(angle)
+    return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+
+
+def _sitter(cast: Cast, rng: np.random.Generator, frames: int, fps: float) -> tuple[Dressed, Motion]:
+    who = cast.hire(rng)
+    return who, cast.library.sample(rng, frames, fps, who.figure.rig, who.sole, kind="chair")
+
+
+def _put_on_seat(actor: Actor, rng: np.random.Generator, frame: int) -> None:
+    """Puts a seat under a person who sits; a wheelchair carries them along now and then."""
+    kind = str(rng.choice(list(KINDS), p=list(KINDS.values())))
+    facing = actor.turn @ actor.motion.rotations[frame, 0] @ np.array([0.0, 0.0, 1.0])
+    motion, rolls = actor.motion, kind == "wheelchair" and rng.random() < 0.6
+    if rolls:
+        speed = rng.uniform(-0.3, 1.5) / motion.fps
+        ahead = actor.turn.T @ (facing * [1, 0, 1])
+        drive = (np.arange(len(motion.root)) - frame)[:, None] * speed * ahead
+        actor.motion = motion = replace(motion, root=(motion.root + drive).astype(np.float32))
+    if kind == "wheelchair":
+        actor.place = actor.place + [0, FOOTREST_M, 0]
+    _, joints = actor.pose(frame)
+    hips = joints[[JOINTS.index("left_hip"), JOINTS.index("right_hip")]].mean(axis=0)
+    size = motion.hip_height / 0.92  # of one of 1.7 metres
+    figure = sample_seat(rng, kind, max(float(hips[1]) - 0.1 * size, 0.15), size)
+    turned = figure.vertices @ _turn(np.arctan2(facing[0], facing[2])).T
+    figure = replace(figure, vertices=turned.astype(np.float32))
+    normals = skinning.vertex_normals(figure.vertices, figure.faces)
+    path = (motion.root - motion.root[frame]) @ actor.turn.T * [1, 0, 1]
+    actor.seat = Thing(figure, hips * [1, 0, 1], np.zeros(3), normals, path)
 
 
 def sample_scene(
@@ -363,6 +412,7 @@ def sample_scene(
     things = _sample_things(
         cast, rng, hardness, toward, across, float(np.linalg.norm(path.start - target)), frames
     )
+    things += [actor.seat for actor in actors if actor.seat is not None]
     surroundings = surround(cast.panoramas[int(rng.integers(len(cast.panoramas)))], rng)
     flat = _flat_backdrop(cast, rng, backdrop or size) if rng.random() < 0.2 else None
     own = np.random.default_rng(path.seed)  # so that single pictures are the same with and without mishaps
@@ -400,9 +450,7 @@ def _sample_things(
         depth = rng.uniform(0.25, 0.6) * distance if before else -rng.uniform(0.3, 5)
         place = toward * depth + across * rng.normal(0, 0.7 if before else 2.0)
         place[1] = rng.choice([0.0, rng.uniform(0, 1.2)], p=[0.8, 0.2])
-        angle = rng.uniform(0, 2 * np.pi)
-        c, s = np.cos(angle), np.sin(angle)
-        turned = figure.vertices @ np.array([[c, 0, -s], [0, 1, 0], [s, 0, c]])
+        turned = figure.vertices @ _turn(rng.uniform(0, 2 * np.pi)).T
         figure = replace(figure, vertices=turned.astype(np.float32))
         moving = rng.random() < 0.3
         velocity = across * rng.normal(0, 0.04) if moving else np.zeros(3)
@@ -538,9 +586,13 @@ def _coco(person: Seen) -> np.ndarray:
 
 
 def load_cast(
-    assets: str | os.PathLike[str], seed: tuple[int, ...], crowd: int = 400, repeats: int = 1
+    assets: str | os.PathLike[str],
+    seed: tuple[int, ...],
+    crowd: int = 400,
+    repeats: int = 1,
+    seated: float = 0.0,
 ) -> Cast:
-    """People, movements and surroundings of an assets folder.
+    """People, movements and surroundings of an assets folder; ``seated``: share of people who sit.
 
     Raises:
         InputError: something that no scene can do without is missing.
@@ -552,7 +604,7 @@ def load_cast(
         if picture is None:
             raise InputError(f"{path}: cannot be decoded as an image")
         pictures.append(Panorama.of(picture[..., ::-1]))
-    return Cast(found, MoveLibrary.load(found), pictures, seed, crowd, repeats=repeats)
+    return Cast(found, MoveLibrary.load(found), pictures, seed, crowd, repeats=repeats, seated=seated)
 
 
 def find_panoramas(assets: Assets) -> list[Path]:

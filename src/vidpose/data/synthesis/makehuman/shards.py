@@ -32,7 +32,7 @@ def render_shard(
     A shard has people, things and movements of its own, several times each, so that it depends on nothing but
     its seed.
     """
-    own = Cast(cast.assets, cast.library, cast.panoramas, seed, crowd=_CROWD, repeats=_REPEATS)
+    own = Cast(cast.assets, cast.library, cast.panoramas, seed, _CROWD, repeats=_REPEATS, seated=cast.seated)
     rng = np.random.default_rng(seed)
     for clip in range(clips):
         crop = render_crop(

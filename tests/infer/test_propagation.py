@@ -349,7 +349,7 @@ def test_a_network_gets_the_labels_where_they_belong(
     numbered = NumberedFrames(film)
     found = load_labels(labels, numbered.count, numbered.names)
     columns = arrange(found.tracks, numbered.count)
-    points, peaks = by_network(columns, found.tracks, numbered, model, found.data.skeleton)
+    points, peaks, _ = by_network(columns, found.tracks, numbered, model, found.data.skeleton)
     labelled = [2, 9]
     assert np.isnan(points[labelled]).all() and not np.isnan(points[5, :3]).any()
     x1, y1, x2, y2 = found.tracks[0].box_at(5)
@@ -363,6 +363,32 @@ def test_a_network_gets_the_labels_where_they_belong(
     assert heights.max() > 0.8 and first["given_heatmaps"].shape[1:] == (frames, 15, 16, 16)
     if name == "stdpose":
         assert first["times"][0].tolist() == [2, 0, 2]  # before the first label it is on both sides
+
+
+def test_a_network_says_what_it_thinks_of_other_guesses(film: Path, labels: Path) -> None:
+    """Heat is read where each guess lies, of the guess's own joint; elsewhere and without a guess it is 0."""
+    model = create_model("stdpose", backbone="vit_32x1x2", input_size=(64, 64)).eval()
+    maps = torch.zeros(15, 16, 16)
+    for joint in range(15):
+        maps[joint, joint, 4] = 1  # each joint a row further down
+    model.forward = lambda clips, **_: PoseOutput(maps.expand(len(clips), -1, -1, -1))
+    numbered = NumberedFrames(film)
+    found = load_labels(labels, numbered.count, numbered.names)
+    columns = arrange(found.tracks, numbered.count)
+    ask = [columns, found.tracks, numbered, model, found.data.skeleton]
+    points, peaks, none = by_network(*ask)
+    assert none.shape == (0, *peaks.shape)
+    shifted = points + [0, 400]
+    missing = np.where(np.arange(points.shape[1])[None, :, None] == 0, np.nan, points)
+    _, _, heats = by_network(*ask, others=[points, shifted, missing])
+    open_ = columns.open & (peaks > 0.5)
+    assert open_.sum() > 20
+    np.testing.assert_allclose(heats[0][open_], peaks[open_], atol=0.05)
+    assert not heats[1][open_].any() and not heats[2][:, 0].any() and heats[2][open_].sum() > 20
+    swapped = points.copy()
+    swapped[:, [9, 10]] = points[:, [10, 9]]  # left and right wrist of COCO, a row apart
+    _, _, heats = by_network(*ask, others=[swapped])
+    assert heats[0][open_ & np.isin(np.arange(open_.shape[1]), [9, 10])].max() < 0.2
 
 
 def test_estimation_is_shown_the_pictures_and_no_label(film: Path, labels: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from vidpose.data.readers import read_dataset
 from vidpose.data.synthesis.write import synthesize
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
-from vidpose.infer.propagation.fuse import GUESSES, Guesses, fuse, load_fusion
+from vidpose.infer.propagation.fuse import GUESSES, Guesses, features, fuse, load_fusion
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import Track
 from vidpose.infer.propagation.run import make_guesses
@@ -104,6 +104,16 @@ def test_what_the_network_sees_counts(root: Path, network: PoseModel) -> None:
     guesses.points["network"] = guesses.points["network"] + 20
     moved, _ = fuse(columns, guesses, joints, load_fusion())
     assert not np.allclose(points[open_], moved[open_])
+
+
+def test_what_the_network_thinks_of_the_others_counts(root: Path, network: PoseModel) -> None:
+    columns, _, guesses, joints = guessed(root, network)
+    assert guesses.heats.shape == (len(GUESSES) - 1, *columns.open.shape)
+    assert guesses.heats[:, columns.open].max() > 0 and not guesses.heats[:, ~columns.open].any()
+    before = features(columns, guesses, joints)
+    guesses.heats = np.full_like(guesses.heats, 0.9)
+    changed = (features(columns, guesses, joints) != before).any(axis=-1)
+    assert changed[columns.open].all()
 
 
 def test_nothing_to_learn_from_is_told(

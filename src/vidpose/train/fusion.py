@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,6 +101,27 @@ def examples(
     return Examples(features(columns, guesses, joints)[where], points, truth[where], unit[where])
 
 
+def gather(root: str, split: str, draws: int, rng: np.random.Generator, network: PoseModel) -> list[Examples]:
+    """Joints of each video of a data set, ``draws`` times between labels of some interval.
+
+    Raises:
+        InputError: the data set cannot be read.
+    """
+    found: list[Examples] = []
+    data = read_dataset(root, split)
+    for video in progress.track(data.videos, f"guesses in {root}", unit="videos"):
+        drawn = rng.choice(INTERVALS, min(draws, len(INTERVALS)), replace=False).tolist()
+        each = (examples(video, data.skeleton, interval, rng, network) for interval in drawn)
+        found += [one for one in each if one is not None]
+    return found
+
+
+def join(found: Sequence[Examples]) -> Examples:
+    """All as one."""
+    names = ("features", "points", "truth", "unit")
+    return Examples(*(np.concatenate([getattr(one, name) for one in found]) for name in names))
+
+
 def fit(data: Examples, *, steps: int = 6000, batch: int = 1024, seed: int = 0) -> Fusion:
     """Trains the fusion for the share of joints within PCKh 0.5, smoothed, and for the mean distance."""
     torch.manual_seed(seed)
@@ -137,26 +159,17 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    rng = np.random.default_rng(options.seed)
     found: list[Examples] = []
     try:
         network = load_network("auto", options.network)
         assert network is not None
-        for root in options.data:
-            data = read_dataset(root, options.split)
-            for video in progress.track(data.videos, f"guesses in {root}", unit="videos"):
-                drawn = rng.choice(INTERVALS, min(options.draws, len(INTERVALS)), replace=False).tolist()
-                each = (examples(video, data.skeleton, interval, rng, network) for interval in drawn)
-                found += [one for one in each if one is not None]
+        for number, root in enumerate(options.data):
+            rng = np.random.default_rng([options.seed, number])
+            found += gather(root, options.split, options.draws, rng, network)
     except InputError as error:
         print(f"vidpose: {error}", file=sys.stderr)
         sys.exit(2)
-    every = Examples(
-        *(
-            np.concatenate([getattr(one, name) for one in found])
-            for name in ("features", "points", "truth", "unit")
-        )
-    )
+    every = join(found)
     model = fit(every, steps=options.steps, seed=options.seed)
     with atomic_path(options.output) as path:
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, path)

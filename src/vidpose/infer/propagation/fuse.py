@@ -21,7 +21,7 @@ FILE = "propagation.safetensors"
 GUESSES = ("forward", "backward", "line", "curve", "network")
 KINDS = ("nose", "head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 """Of joints, by a part of their names."""
-NUMBERS = 20
+NUMBERS = 24
 """Features of a joint besides its kind."""
 _LEAST = 1e-3  # of a person's height, below which distances are alike
 
@@ -41,6 +41,8 @@ class Guesses:
     seen_right: np.ndarray
     peaks: np.ndarray
     """[F, K] of the network's heatmaps, 0 where no network was asked."""
+    heats: np.ndarray
+    """[G - 1, F, K] what these heatmaps are where the other guesses lie."""
 
 
 def features(columns: Columns, guesses: Guesses, joints: Skeleton) -> np.ndarray:
@@ -73,6 +75,7 @@ def features(columns: Columns, guesses: Guesses, joints: Skeleton) -> np.ndarray
         asked,
         np.log(0.01 + guesses.peaks) * asked,
         *(apart(points["network"], points[other]) * asked for other in ("forward", "backward", "line")),
+        *(np.log(0.01 + heat) * asked for heat in guesses.heats),
     ]
     kinds = np.zeros((joints.num_joints, len(KINDS)), dtype=np.float32)
     for j, name in enumerate(joints.joints):

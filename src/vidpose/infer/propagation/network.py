@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from vidpose import progress
 from vidpose.device import resolve_precision
@@ -45,6 +47,8 @@ class _Ask:
     """[T] video frames of the clip."""
     points: np.ndarray
     """[T, J, 3] labels in heatmap pixels, 0 in the last column where there are none."""
+    at: np.ndarray
+    """[G, J, 3] other guesses in heatmap pixels, 0 in the last column where there are none."""
 
 
 def by_network(
@@ -55,12 +59,14 @@ def by_network(
     joints: Skeleton,
     *,
     shown: bool = True,
+    others: Sequence[np.ndarray] = (),
     store: BlockStore | None = None,
     batch_size: int = 8,
     title: str = "",
     quiet: bool = True,
-) -> tuple[np.ndarray, np.ndarray]:
-    """[F, K, 2] points, NaN where a joint is not open, and [F, K] heatmap peaks.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[F, K, 2] points, NaN where a joint is not open, [F, K] heatmap peaks, and [G, F, K] what the heatmaps
+    are at G other guesses.
 
     The first frame of a clip is the label before, its last the label after, all others are the frame itself;
     a frame with a label on one side has it on both. PoseWarper takes the nearer label alone.
@@ -68,6 +74,7 @@ def by_network(
     Args:
         model: in eval mode on the CPU or another device. joints: of the labels.
         shown: whether it is shown the labels; if not, it estimates poses from the pictures alone.
+        others: G guesses [F, K, 2], NaN where there is none; they come from the labels alone.
         store: for finished parts.
 
     Raises:
@@ -79,7 +86,8 @@ def by_network(
     store = store or BlockStore(None, "")
     points = np.full(columns.points.shape, np.nan, dtype=np.float32)
     peaks = np.zeros(columns.left.shape, dtype=np.float32)
-    asker = _Asker(columns, tracks, model, joints, shown)
+    heats = np.zeros((len(others), *peaks.shape), dtype=np.float32)
+    asker = _Asker(columns, tracks, model, joints, shown, others)
     count = joints.num_joints
     pieces = [piece for whole in columns.pieces() for piece in whole]
     labels = columns.at_left(), columns.at_right()
@@ -89,20 +97,25 @@ def by_network(
         def block(start: int = start, end: int = end) -> Arrays:
             found = np.full_like(points[start : end + 1], np.nan)
             heights = np.zeros_like(peaks[start : end + 1])
+            there_too = np.zeros_like(heats[:, start : end + 1])
             asked = asker.between(start, end)
             for k in range(0, len(asked), batch_size):
                 part = asked[k : k + batch_size]
-                for ask, (place, peak) in zip(part, _answer(part, frames, model), strict=True):
+                for ask, (place, peak, heat) in zip(part, _answer(part, frames, model), strict=True):
                     whole = np.column_stack([place, np.maximum(peak, 1e-6)])
                     whole = convert_keypoints(whole, asker.own, joints)
                     there = ask.frame - start, slice(ask.person * count, (ask.person + 1) * count)
                     mine = asker.open[ask.frame, there[1]] & (whole[:, 2] > 0)
                     found[there][mine] = whole[mine, :2]
                     heights[there][mine] = whole[mine, 2].clip(0, 1)
-            return found, heights
+                    for row, values in zip(there_too, heat, strict=True):
+                        at = convert_keypoints(np.column_stack([place, values]), asker.own, joints)
+                        row[there][mine] = at[mine, 2].clip(0, 1)
+            return found, heights, there_too
 
-        points[here], peaks[here] = store.get(start, end, block, tuple(side[here] for side in labels))
-    return points, peaks
+        given = tuple(side[here] for side in labels)
+        points[here], peaks[here], heats[:, here] = store.get(start, end, block, given)
+    return points, peaks, heats
 
 
 def fingerprint(model: PoseModel | None) -> str:
@@ -119,15 +132,21 @@ class _Asker:
     """What a network is asked about a video.
 
     Args:
-        model: that answers. joints: of the labels. shown: whether it sees them.
+        model: that answers. joints: of the labels. shown: whether it sees them. others: G guesses [F, K, 2].
     """
 
     def __init__(
-        self, columns: Columns, tracks: list[Track], model: PoseModel, joints: Skeleton, shown: bool
+        self,
+        columns: Columns,
+        tracks: list[Track],
+        model: PoseModel,
+        joints: Skeleton,
+        shown: bool,
+        others: Sequence[np.ndarray],
     ) -> None:
         self.columns, self.tracks, self.model, self.joints, self.shown = columns, tracks, model, joints, shown
         self.own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
-        self.open = columns.open
+        self.open, self.others = columns.open, others
         self.labels = [dict(zip(track.frames.tolist(), track.people, strict=True)) for track in tracks]
 
     def between(self, start: int, end: int) -> list[_Ask]:
@@ -149,11 +168,20 @@ class _Asker:
         for slot, side in ((0, sides[0]), (-1, sides[1])):
             if not self.shown or (model.name == "posewarper" and side != nearest):
                 continue
-            found = convert_keypoints(self.labels[p][side].keypoints, self.joints, own)
-            crop = apply_affine(affine, found[:, :2])
-            points[slot, :, :2] = input_to_heatmap(crop, model.input_size, model.heatmap_size)
-            points[slot, :, 2] = found[:, 2] > 0
-        return _Ask(t, p, affine, numbers, points)
+            points[slot] = self._in_heatmap(self.labels[p][side].keypoints, affine)
+        at = np.zeros((len(self.others), own.num_joints, 3))
+        for row, other in zip(at, self.others, strict=True):
+            there = other[t, mine]
+            known = ~np.isnan(there[:, :1])
+            row[:] = self._in_heatmap(np.concatenate([np.nan_to_num(there), known], axis=1), affine)
+        return _Ask(t, p, affine, numbers, points, at)
+
+    def _in_heatmap(self, keypoints: np.ndarray, affine: np.ndarray) -> np.ndarray:
+        """Joints [J, 3] of the labels in image pixels -> the network's in heatmap pixels, last 1 or 0."""
+        found = convert_keypoints(keypoints, self.joints, self.own)
+        crop = apply_affine(affine, found[:, :2])
+        places = input_to_heatmap(crop, self.model.input_size, self.model.heatmap_size)
+        return np.column_stack([places, found[:, 2] > 0])
 
 
 def _usual(frames: np.ndarray) -> int:
@@ -165,8 +193,8 @@ def _usual(frames: np.ndarray) -> int:
 
 def _answer(
     part: list[_Ask], frames: NumberedFrames, model: PoseModel
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Keypoints [J, 2] in image pixels and peaks [J] of each."""
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Keypoints [J, 2] in image pixels, peaks [J] and heat at other guesses [G, J] of each."""
     device = next(model.parameters()).device
     crops: list[np.ndarray] = []
     for ask in part:
@@ -191,8 +219,20 @@ def _answer(
         with mixed:
             heatmaps = model(clips, **extra).heatmaps.float()
         points, peaks = decode_heatmaps(heatmaps, "dark", model.sigma)
+        at = torch.from_numpy(np.stack([ask.at for ask in part])).float().to(device)
+        heats = _heat(heatmaps, at).cpu().numpy()
     places = heatmap_to_input(points.cpu().numpy(), model.input_size, model.heatmap_size)
     return [
-        (apply_affine(invert_affine(ask.affine), at), height)
-        for ask, at, height in zip(part, places, peaks.cpu().numpy(), strict=True)
+        (apply_affine(invert_affine(ask.affine), place), height, heat)
+        for ask, place, height, heat in zip(part, places, peaks.cpu().numpy(), heats, strict=True)
     ]
+
+
+def _heat(heatmaps: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """[B, G, J] heatmaps [B, J, h, w] at points [B, G, J, 3] in their pixels (bilinear), 0 outside and where
+    the last number of a point is."""
+    h, w = heatmaps.shape[-2:]
+    grid = 2 * at[..., :2] / at.new_tensor([max(w - 1, 1), max(h - 1, 1)]) - 1
+    grid = grid.transpose(1, 2).flatten(0, 1)[:, None]  # [B·J, 1, G, 2]
+    found = F.grid_sample(heatmaps.flatten(0, 1)[:, None], grid, align_corners=True)  # [B·J, 1, 1, G]
+    return found.reshape(*heatmaps.shape[:2], -1).transpose(1, 2) * at[..., 2]

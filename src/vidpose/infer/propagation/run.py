@@ -232,9 +232,10 @@ def _solve(
         return by_fusion(columns, tracks, flows, joints, network, store, title, quiet)
     if network is not None:
         shown = method != "stdpose-estimation"
-        return by_network(
+        found = by_network(
             columns, tracks, frames, network, joints, shown=shown, store=store, title=title, quiet=quiet
         )
+        return found[:2]
     guesses = make_guesses(columns, tracks, PairFlows(frames, method), joints, None, store, title, quiet)
     forward, backward = guesses.points["forward"], guesses.points["backward"]
     if one_way:
@@ -294,27 +295,36 @@ def make_guesses(
     shape = columns.known.shape
     store = store or BlockStore(None, "")
     (forward, lost), (backward, lost_back) = _carried(columns, flows, store, title, quiet)
+    points = {
+        "forward": forward,
+        "backward": backward,
+        "line": methods.interpolate(columns),
+        "curve": methods.spline(columns),
+    }
     guessed = np.full((*shape, 2), np.nan, dtype=np.float32)
     peaks = np.zeros(shape, dtype=np.float32)
+    heats = np.zeros((len(points), *shape), dtype=np.float32)
     if network is not None:
-        part, frames = store.part("network"), flows.frames
-        guessed, peaks = by_network(
-            columns, tracks, frames, network, joints, store=part, title=f"{title}, network", quiet=quiet
+        guessed, peaks, heats = by_network(
+            columns,
+            tracks,
+            flows.frames,
+            network,
+            joints,
+            others=list(points.values()),
+            store=store.part("asked"),
+            title=f"{title}, network",
+            quiet=quiet,
         )
     seen = seen_labels(columns, tracks)
     return Guesses(
-        {
-            "forward": forward,
-            "backward": backward,
-            "line": methods.interpolate(columns),
-            "curve": methods.spline(columns),
-            "network": guessed,
-        },
+        {**points, "network": guessed},
         lost,
         lost_back,
         np.take_along_axis(seen, np.maximum(columns.left, 0), axis=0),
         np.take_along_axis(seen, np.maximum(columns.right, 0), axis=0),
         peaks,
+        heats,
     )
 
 

@@ -103,6 +103,18 @@ def test_the_mirrored_view_comes_back_to_its_place():
     assert (box_iou(strong, back).max(axis=1) > 0.7).all()
 
 
+def test_a_large_picture_is_seen_in_a_small_copy_and_its_boxes_are_large():
+    model = load_detector(shipped_detector())
+    with open_video(CLIP) as video:
+        image = next(iter(video)).image
+    [(boxes, scores)] = see(model, [image])
+    large = cv2.resize(image, None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC)
+    [(found, _)] = see(model, [large])
+    strong = (boxes[scores > 0.5] + 0.5) * 3 - 0.5
+    assert large.shape[1] > 1.5 * 832 and len(strong) >= 2
+    assert (box_iou(strong, found).max(axis=1) > 0.8).all()
+
+
 @pytest.fixture(scope="module")
 def street(tmp_path_factory) -> Path:
     """Every sixth frame of the packaged clip, which is rendered and which no training saw, with its truth."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -49,10 +50,12 @@ def see(
     """
     options: dict[str, Any] = {"nms_iou": nms_iou, "max_people": max_people, "dtype": dtype}
     options["min_score"] = FIRST_SCORE / len(VIEWS)
+    sides = [max(round(model.long_side * share / MULTIPLE), 1) * MULTIPLE for share, _ in VIEWS]
+    # All views from one small copy: to shrink a large picture takes as long as to see it.
+    whole, images = images, [_at_most(image, max(sides)) for image in images]
     views = []
-    for share, mirrored in VIEWS:
-        side = max(round(model.long_side * share / MULTIPLE), 1) * MULTIPLE
-        shown = [np.ascontiguousarray(image[:, ::-1]) if mirrored else image for image in images]
+    for side, (_, mirrored) in zip(sides, VIEWS, strict=True):
+        shown = [cv2.flip(image, 1) if mirrored else image for image in images]
         found = model.detect(shown, long_side=side, **options)
         if mirrored:
             found = [
@@ -61,12 +64,23 @@ def see(
             ]
         views.append(found)
     results = []
-    for seen in zip(*views, strict=True):
+    for large, small, seen in zip(whole, images, zip(*views, strict=True), strict=True):
         boxes, scores = join_views(seen)
         kept = non_maximum_suppression(boxes, scores, nms_iou)
         kept = kept[scores[kept] >= FIRST_SCORE][:max_people]
-        results.append((boxes[kept], scores[kept]))
+        ratio = np.tile(np.array(large.shape[1::-1]) / small.shape[1::-1], 2)
+        results.append(((boxes[kept] + 0.5) * ratio - 0.5, scores[kept]))
     return results
+
+
+def _at_most(image: np.ndarray, side: int) -> np.ndarray:
+    """The image, or a copy whose longer side is ``side`` if it is longer."""
+    height, width = image.shape[:2]
+    if max(height, width) <= side:
+        return image
+    ratio = side / max(height, width)
+    size = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def join_views(views: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from vidpose.data.frames import reduce_image
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou, clip_boxes, enclosing_box
 from vidpose.infer.crops import CropRunner, Strip
@@ -52,7 +53,7 @@ def see(
     options["min_score"] = FIRST_SCORE / len(VIEWS)
     sides = [max(round(model.long_side * share / MULTIPLE), 1) * MULTIPLE for share, _ in VIEWS]
     # All views from one small copy: to shrink a large picture takes as long as to see it.
-    whole, images = images, [_at_most(image, max(sides)) for image in images]
+    whole, images = images, [reduce_image(image, max(sides)) for image in images]
     views = []
     for side, (_, mirrored) in zip(sides, VIEWS, strict=True):
         shown = [cv2.flip(image, 1) if mirrored else image for image in images]
@@ -71,16 +72,6 @@ def see(
         ratio = np.tile(np.array(large.shape[1::-1]) / small.shape[1::-1], 2)
         results.append(((boxes[kept] + 0.5) * ratio - 0.5, scores[kept]))
     return results
-
-
-def _at_most(image: np.ndarray, side: int) -> np.ndarray:
-    """The image, or a copy whose longer side is ``side`` if it is longer."""
-    height, width = image.shape[:2]
-    if max(height, width) <= side:
-        return image
-    ratio = side / max(height, width)
-    size = max(round(width * ratio), 1), max(round(height * ratio), 1)
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
 
 
 def join_views(views: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:

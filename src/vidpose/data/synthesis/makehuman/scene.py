@@ -24,6 +24,7 @@ from .figure import Figure, join
 from .light import Panorama, Surroundings, surround
 from .mishaps import Mishap, sample_mishaps
 from .moves import MoveLibrary
+from .rotations import resample_points
 from .seats import FOOTREST_M, KINDS, sample_seat
 from .sensor import Sensor, sample_sensor
 from .things import paint, picture_part, sample_thing
@@ -139,9 +140,7 @@ class Thing:
     def pose(self, time: float) -> np.ndarray:
         where = self.place + self.velocity * time
         if self.path is not None:
-            first = min(int(time), len(self.path) - 1)
-            after = min(first + 1, len(self.path) - 1)
-            where = self.place + self.path[first] + (time - first) * (self.path[after] - self.path[first])
+            where = self.place + resample_points(self.path, np.array([time]))[0]
         moved: np.ndarray = self.figure.vertices + where.astype(np.float32)
         return moved
 
@@ -321,17 +320,23 @@ class Cast:
         air = motion.clearance[part] if motion.clearance is not None else None
         return who, replace(motion, rotations=motion.rotations[part], root=motion.root[part], clearance=air)
 
-    def _move(self, rng: np.random.Generator, who: Dressed, frames: int, fps: float) -> Motion:
+    def sit(self, rng: np.random.Generator, frames: int, fps: float) -> tuple[Dressed, Motion]:
+        """A person who sits, always with a movement of their own."""
+        who = self.hire(rng)
+        return who, self._move(rng, who, frames, fps, "chair")
+
+    def _move(
+        self, rng: np.random.Generator, who: Dressed, frames: int, fps: float, kind: str | None = None
+    ) -> Motion:
         assert who.figure.rig is not None
-        return self.library.sample(rng, frames, fps, who.figure.rig, who.sole)
+        return self.library.sample(rng, frames, fps, who.figure.rig, who.sole, kind)
 
 
 def sample_actor(cast: Cast, rng: np.random.Generator, frames: int, fps: float, place: np.ndarray) -> Actor:
     """A person who is at ``place`` [3] in the middle of the video, turned anywhere."""
     sits = cast.seated > 0 and rng.random() < cast.seated  # without them nothing is drawn
-    who, motion = _sitter(cast, rng, frames + 1, fps) if sits else cast.play(rng, frames + 1, fps)
-    angle = rng.uniform(0, 2 * np.pi)
-    turn = _turn(angle)
+    who, motion = (cast.sit if sits else cast.play)(rng, frames + 1, fps)
+    turn = _turn(rng.uniform(0, 2 * np.pi))
     middle = turn @ motion.root[frames // 2]
     actor = Actor(who, motion, place - middle * [1, 0, 1], turn)
     if sits:
@@ -345,9 +350,9 @@ def _turn(angle: float) -> np.ndarray:
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
 
-def _sitter(cast: Cast, rng: np.random.Generator, frames: int, fps: float) -> tuple[Dressed, Motion]:
-    who = cast.hire(rng)
-    return who, cast.library.sample(rng, frames, fps, who.figure.rig, who.sole, kind="chair")
+def _turned(figure: Figure, angle: float) -> Figure:
+    """A thing's figure, turned by so many radians about the upright."""
+    return replace(figure, vertices=(figure.vertices @ _turn(angle).T).astype(np.float32))
 
 
 def _put_on_seat(actor: Actor, rng: np.random.Generator, frame: int) -> None:
@@ -366,8 +371,7 @@ def _put_on_seat(actor: Actor, rng: np.random.Generator, frame: int) -> None:
     hips = joints[[JOINTS.index("left_hip"), JOINTS.index("right_hip")]].mean(axis=0)
     size = motion.hip_height / 0.92  # of one of 1.7 metres
     figure = sample_seat(rng, kind, max(float(hips[1]) - 0.1 * size, 0.15), size)
-    turned = figure.vertices @ _turn(np.arctan2(facing[0], facing[2])).T
-    figure = replace(figure, vertices=turned.astype(np.float32))
+    figure = _turned(figure, np.arctan2(facing[0], facing[2]))
     normals = skinning.vertex_normals(figure.vertices, figure.faces)
     path = (motion.root - motion.root[frame]) @ actor.turn.T * [1, 0, 1]
     actor.seat = Thing(figure, hips * [1, 0, 1], np.zeros(3), normals, path)
@@ -450,8 +454,7 @@ def _sample_things(
         depth = rng.uniform(0.25, 0.6) * distance if before else -rng.uniform(0.3, 5)
         place = toward * depth + across * rng.normal(0, 0.7 if before else 2.0)
         place[1] = rng.choice([0.0, rng.uniform(0, 1.2)], p=[0.8, 0.2])
-        turned = figure.vertices @ _turn(rng.uniform(0, 2 * np.pi)).T
-        figure = replace(figure, vertices=turned.astype(np.float32))
+        figure = _turned(figure, rng.uniform(0, 2 * np.pi))
         moving = rng.random() < 0.3
         velocity = across * rng.normal(0, 0.04) if moving else np.zeros(3)
         normals = skinning.vertex_normals(figure.vertices, figure.faces)

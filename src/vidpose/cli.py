@@ -67,6 +67,10 @@ def estimate(
     max_people: Annotated[
         int, typer.Option("--max-people", min=1, help="The best so many boxes of a frame are kept.")
     ] = 50,
+    oks_nms: Annotated[
+        float,
+        typer.Option("--oks-nms", help="Of two poses more alike than this the weaker goes; 1: all stay."),
+    ] = 0.6,
     hold: Annotated[
         int,
         typer.Option(
@@ -95,6 +99,7 @@ def estimate(
         smooth=smooth,
         min_box_score=min_box_score,
         max_people=max_people,
+        oks_nms=oks_nms,
         hold=hold,
         quiet=quiet,
     )

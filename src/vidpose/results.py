@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -57,6 +57,11 @@ class FramePoses:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def choose(self, people: np.ndarray) -> FramePoses:
+        """The frame with these of its people alone: positions, or [P] bool."""
+        arrays = ("keypoints", "scores", "boxes", "box_scores", "track_ids")
+        return replace(self, **{name: getattr(self, name)[people] for name in arrays})
 
 
 @dataclass

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric
+from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric, hide_heads
 from vidpose.geometry import apply_affine, crop_affine
-from vidpose.skeletons import POSETRACK15
+from vidpose.skeletons import COCO17, POSETRACK15
 
 BOX = np.array([10.0, 20.0, 60.0, 120.0])
 
@@ -110,3 +110,56 @@ def test_photometric_keeps_shape_and_is_repeatable() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(outs, again, strict=True))
     assert sum(not np.array_equal(o, frames) for o in outs) == 30
     assert draw_photometric(np.random.default_rng(0), frames, 0.0) is frames
+
+
+def test_heads_are_hidden_around_the_nose_and_nowhere_else() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (3, 96, 72, 3)).astype(np.uint8)
+    before = frames.copy()
+    keypoints = np.zeros((3, 15, 3))
+    keypoints[:, 0] = [(30, 40, 1), (33, 42, 1), (36, 44, 0)]  # the last frame's nose has no label
+    keypoints[:, 2] = keypoints[:, 0] - (0, 10, 0)
+    keypoints[:, 2, 2] = 1
+    rows, columns = np.mgrid[:96, :72]
+    shares = set()
+    for seed in range(40):
+        out = hide_heads(np.random.default_rng(seed), frames, keypoints, POSETRACK15, 1.0)
+        again = hide_heads(np.random.default_rng(seed), frames, keypoints, POSETRACK15, 1.0)
+        assert np.array_equal(out, again) and np.array_equal(frames, before)
+        assert np.array_equal(out[2], frames[2])
+        for t in (0, 1):
+            x, y = keypoints[t, 0, :2]
+            near = np.maximum(abs(columns - x), abs(rows - y))
+            changed = (out[t] != frames[t]).any(axis=-1)
+            assert changed[near <= 3].mean() > 0.9 and not changed[near > 1.1 * 10 + 1].any()
+            # What is left of the face differs far less from place to place.
+            assert out[t][near <= 3].std() < 0.6 * frames[t][near <= 3].std()
+        shares.add(round(float((out[0] != frames[0]).any(axis=-1).mean()), 3))
+    assert len(shares) > 10  # sizes differ
+
+
+def test_as_many_heads_are_hidden_as_asked_and_none_costs_no_draw() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3)).astype(np.uint8)
+    keypoints = np.ones((1, 15, 3)) * (20, 20, 1)
+    keypoints[:, 2] = (20, 12, 1)
+    hidden = [
+        hide_heads(np.random.default_rng(k), frames, keypoints, POSETRACK15, 0.3) is not frames
+        for k in range(1000)
+    ]
+    assert 0.25 < np.mean(hidden) < 0.35
+    rng = np.random.default_rng(0)
+    assert hide_heads(rng, frames, keypoints, POSETRACK15, 0.0) is frames
+    assert rng.random() == np.random.default_rng(0).random()
+    assert hide_heads(np.random.default_rng(0), frames, keypoints[:, :0], COCO17, 1.0) is frames
+
+
+@pytest.mark.parametrize("place", [(-30.0, 20.0), (39.9, 39.9), (0.0, 0.0)])
+def test_heads_at_or_outside_the_border_are_no_trouble(place: tuple[float, float]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (1, 40, 40, 3)).astype(np.uint8)
+    keypoints = np.ones((1, 15, 3)) * (*place, 1)
+    for top in (8.0, 0.0):  # head_top on the nose: nothing to hide
+        keypoints[:, 2] = (place[0], place[1] - top, 1)
+        for seed in range(20):
+            assert (
+                hide_heads(np.random.default_rng(seed), frames, keypoints, POSETRACK15, 1.0).shape
+                == frames.shape
+            )

@@ -214,6 +214,29 @@ def test_a_batch_holds_what_its_items_are(data) -> None:
     assert all(torch.equal(batch[key], single[key]) for key in batch)
 
 
+def test_hidden_heads_lie_where_the_crop_shows_them(data) -> None:
+    """Of each of the clip's frames, turned, scaled and mirrored as it is; targets stay."""
+    options = {"num_frames": 3, "augment": "uniform", "seed": 1, **SIZES}
+    plain = ClipDataset(data, ground_truth_samples(data), **options)
+    hidden = ClipDataset(data, ground_truth_samples(data), hide_heads=1.0, **options)
+    changed = 0
+    for key in [(epoch, i) for epoch in range(3) for i in range(len(plain))]:
+        before, after = plain[key], hidden[key]
+        assert np.array_equal(before["points"], after["points"])
+        nose, top = (heatmap_to_input(before["points"][:, j], (64, 48), (16, 12)) for j in (0, 2))
+        rows, columns = np.mgrid[:64, :48]
+        for t in range(3):
+            different = (before["clip"][t] != after["clip"][t]).any(axis=-1)
+            reach = 1.1 * np.linalg.norm(nose[t] - top[t]) + 1.5
+            near = (abs(columns - nose[t, 0]) <= reach) & (abs(rows - nose[t, 1]) <= reach)
+            assert not different[~near].any()
+            changed += bool(different.any())
+    assert changed > len(plain)
+    quiet = ClipDataset(data, ground_truth_samples(data), hide_heads=1.0, **{**options, "augment": "none"})
+    still = ClipDataset(data, ground_truth_samples(data), **{**options, "augment": "none"})
+    assert np.array_equal(quiet[0]["clip"], still[0]["clip"])
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_processes_load_what_one_loads(data, workers: int) -> None:
     dataset = ClipDataset(data, ground_truth_samples(data), num_frames=3, augment="uniform", **SIZES)

@@ -106,6 +106,34 @@ def test_missed_people_are_filled_in_and_marked(tmp_path):
         assert (frame.box_scores[0] < 0.5) == (t in (6, 7, 8))
 
 
+def test_two_boxes_of_one_person_give_one_pose(scene, tmp_path):
+    def boxes(t: int, moved: tuple[int, ...] = (-5, -3, -1, 4)) -> np.ndarray:
+        first, second = box_at(t, 0), box_at(t, 1)
+        return np.stack([first + np.array(moved), first, second])
+
+    def doubled(images, keys):
+        return [Detection(boxes(key.index), np.array([0.6, 0.9, 0.8])) for key in keys]
+
+    once = estimator(detector=doubled)(scene / "scene")
+    every = estimator(detector=doubled, oks_nms=1)(scene / "scene")
+    assert (once.info["oks_nms"], every.info["oks_nms"]) == (0.6, 1)
+    for t, (frame, whole) in enumerate(zip(once, every, strict=True)):
+        assert len(whole) == 3
+        np.testing.assert_allclose(frame.boxes, boxes(t)[1:], atol=1e-3)
+        kept = [whole.boxes[:, 1].tolist().index(box[1]) for box in frame.boxes]
+        assert frame.track_ids.tolist() == whole.track_ids[kept].tolist()
+        np.testing.assert_array_equal(frame.keypoints, whole.keypoints[kept])
+    # Where somebody gives boxes, box NMS alone applies.
+    entries = [
+        {"image_name": f"{t:06d}.png", "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.9}
+        for t in range(12)
+        for x1, y1, x2, y2 in boxes(t, (-20, -12, -6, 14)).tolist()
+    ]
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    given = estimator(tmp_path, tracker="none")(scene / "scene")
+    assert given.info["oks_nms"] == 1 and [len(frame) for frame in given] == [3] * 12
+
+
 def test_frames_without_people_are_there(tmp_path):
     images = write_scene(tmp_path, 5, skip=(0, 1, 2, 3, 4))
     result = estimator(
@@ -222,6 +250,7 @@ def test_boxes_of_another_video_are_told(scene, tmp_path):
         ({"batch_size": 0}, "at least 1"),
         ({"hold": 99}, "at most"),
         ({"padding": 0.0}, "1.25"),
+        ({"oks_nms": 0.0}, "above 0"),
         ({"min_box_score": 2.0, "detector": "full-frame"}, "0 to 1"),
         ({"smooth": {"min_cutoff": 0.0}}, "min_cutoff"),
         ({"smooth": True, "tracker": "none"}, "identities"),

@@ -153,3 +153,52 @@ def draw_photometric(rng: np.random.Generator, frames: np.ndarray, strength: flo
             frame = (frame + grain).clip(0, 255).astype(np.uint8)
         out[t] = frame
     return out
+
+
+def hide_heads(
+    rng: np.random.Generator, frames: np.ndarray, keypoints: np.ndarray, skeleton: Skeleton, share: float
+) -> np.ndarray:
+    """Makes a person's face unknowable in some clips, as in anonymised video: coarse, blurred or one colour.
+
+    Most of what tells a front from a back is the face; a model that has always seen one calls left right
+    where it is hidden.
+
+    Args:
+        rng: its draws are made only where ``share`` is above 0.
+        frames: uint8 RGB [T, h, w, 3]; not changed.
+        keypoints: [T, J, 3] in pixels of the frames; last column > 0 where labelled.
+        skeleton: of the joints; one without nose and head_top hides nothing.
+        share: of the clips, 0 to 1.
+
+    Returns:
+        uint8 [T, h, w, 3]; frames whose nose or head_top has no label are as they were.
+    """
+    if share <= 0 or rng.random() >= share or not {"nose", "head_top"} <= skeleton.index.keys():
+        return frames
+    import cv2
+
+    way, grow, cells = rng.integers(3), rng.uniform(0.55, 1.1), rng.uniform(1.5, 5.0)
+    height, width = frames.shape[1:3]
+    out = frames.copy()
+    for image, joints in zip(out, keypoints, strict=True):
+        nose, top = joints[skeleton.index["nose"]], joints[skeleton.index["head_top"]]
+        radius = grow * float(np.linalg.norm(nose[:2] - top[:2]))
+        x0, y0 = np.maximum(np.round(nose[:2] - radius), 0).astype(int)
+        x1, y1 = np.minimum(np.round(nose[:2] + radius) + 1, (width, height)).astype(int)
+        if nose[2] <= 0 or top[2] <= 0 or x1 - x0 < 2 or y1 - y0 < 2:
+            continue
+        part = image[y0:y1, x0:x1]
+        if way == 0:
+            size = [max(round(cells * side / (2 * radius)), 1) for side in (x1 - x0, y1 - y0)]
+            coarse = cv2.resize(part, size, interpolation=cv2.INTER_AREA)
+            hidden = cv2.resize(coarse, (x1 - x0, y1 - y0), interpolation=cv2.INTER_NEAREST)
+        elif way == 1:
+            hidden = cv2.GaussianBlur(part, (0, 0), radius / cells)
+        else:
+            hidden = np.broadcast_to(part.reshape(-1, 3).mean(axis=0).round().astype(np.uint8), part.shape)
+        if way:  # blurred round, or one colour: an ellipse; a mosaic is square
+            rows, columns = np.mgrid[y0:y1, x0:x1]
+            inside = (columns - nose[0]) ** 2 + (rows - nose[1]) ** 2 <= radius**2
+            hidden = np.where(inside[..., None], hidden, part)
+        image[y0:y1, x0:x1] = hidden
+    return out

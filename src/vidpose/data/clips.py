@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric
+from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric, hide_heads
 from vidpose.data.boxes import read_boxes
 from vidpose.data.dataset import Person, PoseDataset
 from vidpose.data.frames import FrameStore, scaled_affine
@@ -162,6 +162,7 @@ class ClipDataset(Dataset):
         augment: ``uniform``, ``gaussian`` or ``none``.
         augment_strength: part of the full rotation, scale and half-body augmentation, 0 to 1.
         photometric: strength of the change of pixels, 0 to 1.
+        hide_heads: share of the clips whose faces are made unknowable, 0 to 1.
         interval: frames from the first to the last frame of a clip of three, the key frame anywhere between;
             two numbers: any of these and between; ``None``: neighbouring frames.
         confidence_weights: joints that have confidences count as much as these say, and not 1.
@@ -183,6 +184,7 @@ class ClipDataset(Dataset):
         augment: str = "none",
         augment_strength: float = 1.0,
         photometric: float = 0.0,
+        hide_heads: float = 0.0,
         seed: int = 0,
         interval: int | tuple[int, int] | None = None,
         confidence_weights: bool = False,
@@ -200,6 +202,7 @@ class ClipDataset(Dataset):
         self.augment = augment
         self.augment_strength = augment_strength
         self.photometric = photometric
+        self.hide_heads = hide_heads
         self.seed = seed
         if interval is not None and num_frames != 3:
             raise InputError(f"an interval is for clips of 3 frames, not of {num_frames}")
@@ -284,6 +287,10 @@ class ClipDataset(Dataset):
                 found = people.find(int(self.frames.starts[video]) + number, int(people.sample_tracks[index]))
                 if found is not None:
                     keypoints[t] = found
+        if self.augment != "none":
+            in_crop = keypoints.copy()
+            in_crop[..., :2] = apply_affine(affine, keypoints[..., :2])
+            clip[...] = hide_heads(rng, clip, in_crop, skeleton, self.hide_heads)
         points, weights = self._targets(keypoints, affine, drawn.flip)
         times = np.array(indices, dtype=np.float32) - frame
         return {

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from vidpose.data.boxes import suppress_poses
 from vidpose.device import precision_name, resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
@@ -44,6 +45,8 @@ class PoseEstimator:
         smooth: One-Euro filter on the keypoints of each track; a dictionary holds its arguments
             (:class:`KeypointSmoother`).
         smooth_boxes: radius in frames of the smoothing of boxes; 0: none.
+        oks_nms: of two poses of a frame whose object keypoint similarity is greater, the weaker goes: two
+            boxes of one person give one pose. 1: all stay, as do poses of boxes from a file.
         batch_size: people for whom the model runs at once; ``None``: 8 on CPUs, 32 on GPUs.
         min_box_score: boxes with a lower score are left out.
         max_people: the best so many of a frame stay.
@@ -70,6 +73,7 @@ class PoseEstimator:
         smooth: bool | dict[str, float] = False,
         *,
         smooth_boxes: int = 0,
+        oks_nms: float = 0.6,
         batch_size: int | None = None,
         min_box_score: float = 0.2,
         max_people: int = 50,
@@ -85,6 +89,8 @@ class PoseEstimator:
                 raise InputError(f"{name} is {value}: it must be at least {low}")
         if hold > MAX_GROUP:
             raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can share a crop")
+        if not 0 < oks_nms <= 1:
+            raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
@@ -118,6 +124,8 @@ class PoseEstimator:
                 max_people=max_people,
             )
         )
+        # Who gives boxes wants a pose for each.
+        self.oks_nms = 1.0 if isinstance(self.detector, BoxFile) else oks_nms
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.hold = hold
         self.hold_iou = hold_iou
@@ -142,6 +150,7 @@ class PoseEstimator:
             "decoder": decoder,
             "flip_test": flip_test,
             "smooth": bool(smooth),
+            "oks_nms": self.oks_nms,
             "hold": hold,
             "device": self.device.type,
             "precision": precision_name(self.dtype),
@@ -185,6 +194,13 @@ class PoseEstimator:
             joined = convert_keypoints(joined, self.heatmap_skeleton, COCO17, approximate=False)
         joined = convert_keypoints(joined, COCO17, POSETRACK15)
         return joined[..., :2], joined[..., 2]
+
+    def _without_doubles(self, poses: FramePoses) -> FramePoses:
+        if self.oks_nms == 1 or len(poses) < 2:
+            return poses
+        frame, sigmas = [0] * len(poses), self.skeleton.sigmas
+        kept = suppress_poses(frame, poses.keypoints, poses.scores, poses.box_scores, sigmas, self.oks_nms)
+        return poses.choose(kept)
 
 
 def _skeleton_of(model: PoseModel) -> Skeleton:
@@ -364,6 +380,7 @@ class PoseStream:
                 track_ids=tracks.track_ids,
                 file_name=held.file_name,
             )
+            poses = estimator._without_doubles(poses)
             if self._smoother is not None:
                 poses = self._smoother(poses)
             self._next_key = start + i + 1

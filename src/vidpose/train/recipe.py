@@ -87,6 +87,8 @@ class DataSection(_Section):
     """Part of the full rotation, scale and half-body augmentation."""
     photometric: float = Field(default=0.0, ge=0, le=1)
     """Strength of changes of light, colour, noise and blur (no paper has them); 0: none."""
+    hide_heads: float = Field(default=0.0, ge=0, le=1)
+    """Share of the clips in which the face is made coarse, blurred or one colour, as in anonymised video."""
 
     @field_validator("interval")
     @classmethod

@@ -260,6 +260,7 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         augment=recipe.data.augment,
         augment_strength=recipe.data.augment_strength,
         photometric=recipe.data.photometric,
+        hide_heads=recipe.data.hide_heads,
         seed=recipe.train.seed,
         interval=recipe.data.intervals(),
         confidence_weights=recipe.data.confidence_weights,

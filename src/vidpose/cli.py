@@ -60,6 +60,7 @@ def estimate(
     tracker: Annotated[
         str, typer.Option("--tracker", help="bytetrack, ocsort, botsort or none.")
     ] = "bytetrack",
+    steady: Annotated[bool, typer.Option(help="Joints that leap away for some frames are put back.")] = True,
     smooth: Annotated[bool, typer.Option("--smooth", help="One-Euro filter over time.")] = False,
     min_box_score: Annotated[
         float, typer.Option("--min-box-score", min=0.0, max=1.0, help="Boxes below this score are dropped.")
@@ -96,6 +97,7 @@ def estimate(
         decoder=decoder,
         flip_test=flip_test,
         tracker=tracker,
+        steady=steady,
         smooth=smooth,
         min_box_score=min_box_score,
         max_people=max_people,

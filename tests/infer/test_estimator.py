@@ -106,6 +106,23 @@ def test_missed_people_are_filled_in_and_marked(tmp_path):
         assert (frame.box_scores[0] < 0.5) == (t in (6, 7, 8))
 
 
+def test_joints_that_leap_for_a_frame_are_put_back(tmp_path):
+    images = write_scene(tmp_path, 14)
+    image = picture(7)
+    ys, xs = np.mgrid[: SIZE[0], : SIZE[1]]
+    image[..., 0] = 255 * np.exp(-((xs - 90.0) ** 2 + (ys - 130.0) ** 2) / 50)  # the red dot is elsewhere
+    cv2.imwrite(str(images / "000007.png"), image[..., ::-1])
+    plain = estimator(tmp_path, steady=False)(images)
+    steady = estimator(tmp_path)(images)
+    assert (plain.info["steady"], steady.info["steady"]) == (False, True)
+    np.testing.assert_allclose(plain.frames[7].keypoints[0, 0], (90, 130), atol=0.5)
+    np.testing.assert_allclose(steady.frames[7].keypoints[0, 0], dots_at(7)[0], atol=0.5)
+    for t in range(14):
+        np.testing.assert_array_equal(steady.frames[t].keypoints[0, 1:3], plain.frames[t].keypoints[0, 1:3])
+    assert not estimator(tmp_path, look_ahead=0).info["steady"]  # nothing to look at
+    assert not estimator(tmp_path, tracker="none").info["steady"]  # nobody to follow
+
+
 def test_two_boxes_of_one_person_give_one_pose(scene, tmp_path):
     def boxes(t: int, moved: tuple[int, ...] = (-5, -3, -1, 4)) -> np.ndarray:
         first, second = box_at(t, 0), box_at(t, 1)

@@ -17,6 +17,7 @@ from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner, Strip, make_windows, split_track
 from vidpose.infer.detect import BoxFile, Detector, FrameKey, build_detector
+from vidpose.infer.leaps import REACH_S, LeapFilter
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.track import Tracker, Tracks
 from vidpose.infer.weights import load_pose_model
@@ -42,6 +43,9 @@ class PoseEstimator:
         tracker: ``bytetrack``, ``ocsort``, ``botsort`` or ``none``.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
+        steady: joints that leap away from their track for some frames are put back
+            (:class:`vidpose.infer.leaps.LeapFilter`); a quarter of a second must be known before and after a
+            frame, at most ``look_ahead`` frames. Without identities (tracker ``none``) it has no effect.
         smooth: One-Euro filter on the keypoints of each track; a dictionary holds its arguments
             (:class:`KeypointSmoother`).
         smooth_boxes: radius in frames of the smoothing of boxes; 0: none.
@@ -72,6 +76,7 @@ class PoseEstimator:
         flip_test: bool = False,
         smooth: bool | dict[str, float] = False,
         *,
+        steady: bool = True,
         smooth_boxes: int = 0,
         oks_nms: float = 0.6,
         batch_size: int | None = None,
@@ -99,6 +104,7 @@ class PoseEstimator:
             tracker, fps=fps, look_ahead=look_ahead, smooth_radius=smooth_boxes
         )
         self._new_tracker(None)  # wrong options are told now
+        self._steady_frames = look_ahead if steady and tracker != "none" else 0
         self._smooth_options = (smooth if isinstance(smooth, dict) else {}) if smooth else None
         if self._smooth_options is not None:
             KeypointSmoother(**self._smooth_options)
@@ -149,6 +155,7 @@ class PoseEstimator:
             "tracker": tracker,
             "decoder": decoder,
             "flip_test": flip_test,
+            "steady": self._steady_frames > 0,
             "smooth": bool(smooth),
             "oks_nms": self.oks_nms,
             "hold": hold,
@@ -251,19 +258,22 @@ class PoseStream:
         self._live = video.num_frames is None
         detector = estimator.detector
         self._matched = detector.matched if isinstance(detector, BoxFile) else 0  # by earlier sources
-        self._poses = self._run()
+        # silent: 25 frames/s where the source has no clock.
+        reach = max(round(REACH_S * (video.fps or 25.0)), 1)
+        self._leaps: LeapFilter[np.ndarray] = LeapFilter(min(reach, estimator._steady_frames))
+        self._poses = self._leaps(self._run())
 
     def __iter__(self) -> Iterator[FramePoses]:
         return self
 
     def __next__(self) -> FramePoses:
         poses, self.image = next(self._poses)
-        return poses
+        return poses if self._smoother is None else self._smoother(poses)
 
     @property
     def frames_held(self) -> int:
         """Decoded frames in memory now."""
-        return len(self._held)
+        return len(self._held) + len(self._leaps)
 
     @property
     def skipped(self) -> int:
@@ -381,8 +391,6 @@ class PoseStream:
                 file_name=held.file_name,
             )
             poses = estimator._without_doubles(poses)
-            if self._smoother is not None:
-                poses = self._smoother(poses)
             self._next_key = start + i + 1
             while self._first < self._next_key - reach:
                 self._held.popleft()

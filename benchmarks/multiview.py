@@ -297,13 +297,27 @@ def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict
     }  # fmt: skip
 
 
+def add_people_option(parser: argparse.ArgumentParser) -> None:
+    """``--people``: {name of a scene: how many people it has}."""
+
+    def counts(text: str) -> dict[str, int]:
+        return {name: int(number) for name, number in (one.split("=") for one in text.split(","))}
+
+    parser.add_argument(
+        "--people",
+        type=counts,
+        default="p2s_single=1,p2s_multi=2",
+        help="how many people each scene has",
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("poses", type=Path, nargs="+", help="folders that `vidpose estimate` wrote")
     parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--people", default="p2s_single=1,p2s_multi=2", help="how many people each scene has")
+    add_people_option(parser)
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     parser.add_argument(
         "--picture", type=Path, help="also draw the best, median and worst of the last folder"
@@ -311,14 +325,13 @@ def main() -> None:
     options = parser.parse_args()
     results: dict[str, dict[str, dict[str, float]]] = {}
     try:
-        scenes = {name: int(number) for name, number in (one.split("=") for one in options.people.split(","))}
         columns = (
             f"{'joints found %':>15}{'any three %':>13}{'people %':>10}{'median error %':>16}{'height m':>10}"
         )
         print(f"{'':32}{'scene':14}{columns}")
         poses: list[Shown] = []
         for folder in options.poses:
-            for name, count in scenes.items():
+            for name, count in options.people.items():
                 views = read_views(options.clips / f"{name}_calibration.qca.txt")
                 videos = [VideoPoses.load(folder / f"{name}_cam{k + 1:02d}.json") for k in range(len(views))]
                 scores = score_scene(views, videos, count)

@@ -29,6 +29,7 @@ from multiview import (
     LEAST_VIEWS,
     Person,
     View,
+    add_people_option,
     largest_groups,
     read_views,
     reproject,
@@ -148,7 +149,7 @@ def main() -> None:
     )
     parser.add_argument("poses", type=Path, help="folder that `vidpose estimate` wrote")
     parser.add_argument("--clips", type=Path, required=True)
-    parser.add_argument("--people", default="p2s_single=1,p2s_multi=2", help="how many people each scene has")
+    add_people_option(parser)
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     warnings.simplefilter("ignore", np.exceptions.RankWarning)
@@ -159,9 +160,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=options.out.absolute().parent) as temporary:
             folder = Path(temporary) / "data"
             videos = []
-            for one in options.people.split(","):
-                name, number = one.split("=")
-                videos += make_videos(name, int(number), options.poses, options.clips, folder)
+            for name, count in options.people.items():
+                videos += make_videos(name, count, options.poses, options.clips, folder)
             data = PoseDataset(videos, POSETRACK15, folder, "val")
             labels = Path(temporary) / "labels"
             write_labels([data], labels, "posetrack18")

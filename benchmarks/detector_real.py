@@ -7,11 +7,15 @@
 split. A person is found if a box at the threshold overlaps theirs by IoU 0.5; every box finds one person at
 most. A box that finds nobody is false unless half of it lies in a region to ignore or it is smaller than 13
 per cent of the picture's height, as nobody drew boxes around people as small.
+
+``--track`` scores the boxes that `vidpose estimate` goes on with, too: those of tracks that begin with a box
+of at least these scores, over all frames of the clips.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +24,14 @@ import numpy as np
 
 from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
-from vidpose.infer.detect import Detector, build_detector
+from vidpose.infer.detect import Detection, Detector, build_detector
+from vidpose.infer.track import Tracker, Tracks
 from vidpose.io.files import read_json, write_json
 from vidpose.io.video import open_video
 from vidpose.train.detector import match
 
 IOU, SMALL = 0.5, 0.13
+CLIP_BOXES = Path(__file__).with_name("clip_boxes.json")
 Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Image [H, W, 3] RGB, boxes of people [P, 4] and of regions to ignore [R, 4] in pixels."""
 
@@ -33,16 +39,43 @@ Picture = tuple[np.ndarray, np.ndarray, np.ndarray]
 def clip_pictures(folder: Path) -> list[Picture]:
     """The frames of the clips that have boxes by hand."""
     pictures = []
-    for name, frames in read_json(Path(__file__).with_name("clip_boxes.json")).items():
+    for name, frames in read_json(CLIP_BOXES).items():
         with open_video(folder / name) as video:
             for frame in video:
-                drawn = frames.get(str(frame.index))
-                if drawn is not None:
-                    h, w = frame.image.shape[:2]
-                    scale = np.array([w, h, w, h]) / 100
-                    boxes = [np.array(drawn.get(k, [])).reshape(-1, 4) * scale for k in ("people", "ignore")]
-                    pictures.append((frame.image, *boxes))
-    return pictures  # type: ignore[return-value]
+                if str(frame.index) in frames:
+                    pictures.append(drawn_picture(frame.image, frames[str(frame.index)]))
+    return pictures
+
+
+def drawn_picture(image: np.ndarray, drawn: dict[str, list[list[float]]]) -> Picture:
+    """An image with its boxes by hand, which are in per cent."""
+    h, w = image.shape[:2]
+    people, ignored = (
+        np.array(drawn.get(kind, [])).reshape(-1, 4) * [w, h, w, h] / 100 for kind in ("people", "ignore")
+    )
+    return image, people, ignored
+
+
+def score_tracks(folder: Path, detector: Detector, starts: list[float]) -> list[dict[str, float]]:
+    """As :func:`score`, of the clips' boxes after tracking, for every score in ``starts`` of a first box."""
+    pictures: list[Picture] = []
+    kept: list[list[Detection]] = [[] for _ in starts]
+    for name, frames in read_json(CLIP_BOXES).items():
+        with open_video(folder / name) as video:
+            trackers = [Tracker(fps=video.fps, new_track_score=start) for start in starts]
+            tracked: list[list[Tracks]] = [[] for _ in starts]
+            for frame in video:
+                [seen] = detector([frame.image])
+                for tracker, whole in zip(trackers, tracked, strict=True):
+                    whole += tracker.update(seen)
+                if str(frame.index) in frames:
+                    pictures.append(drawn_picture(frame.image, frames[str(frame.index)]))
+        for tracker, whole, mine in zip(trackers, tracked, kept, strict=True):
+            whole += tracker.flush()
+            mine += [
+                Detection(whole[int(i)].boxes_xyxy, whole[int(i)].scores) for i in sorted(frames, key=int)
+            ]
+    return [score(mine, pictures) for mine in kept]
 
 
 def data_pictures(folder: str, split: str) -> list[Picture]:
@@ -63,11 +96,10 @@ def data_pictures(folder: str, split: str) -> list[Picture]:
     return pictures
 
 
-def score(detector: Detector, pictures: list[Picture]) -> dict[str, float]:
+def score(detections: Iterable[Detection], pictures: list[Picture]) -> dict[str, float]:
     """Per cent of people found, and false boxes for each picture."""
     people = found = false = 0
-    for image, truth, ignored in pictures:
-        [seen] = detector([image])
+    for seen, (image, truth, ignored) in zip(detections, pictures, strict=True):
         whom = match(seen.boxes_xyxy, seen.scores, truth, [], iou=IOU)
         people += len(truth)
         found += int((whom >= 0).sum())
@@ -95,25 +127,39 @@ def main() -> None:
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--data", action="append", default=[], metavar="DIR:SPLIT")
     parser.add_argument("--min-score", type=float, nargs="+", default=[0.2])
+    parser.add_argument("--track", type=float, nargs="+", default=[], help="scores at which tracks begin")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
+
+    def add(spec: str, name: str, threshold: float, scores: dict[str, float]) -> None:
+        results.append({"detector": spec, "source": name, "min_score": threshold, **scores})
+        print(
+            f"{spec[-33:]:34}{name[-27:]:28}{threshold:7.2f}{scores['people']:8}"
+            f"{scores['found']:9.1f}{scores['false']:17.2f}",
+            flush=True,
+        )
+
     try:
         sources = [("clips", clip_pictures(options.clips))] if options.clips else []
         sources += [(place, data_pictures(*parse_place(place))) for place in options.data]
         if not sources:
             parser.error("nothing to score: give --clips or --data")
+        if options.track and not options.clips:
+            parser.error("--track needs --clips")
         print(f"{'':34}{'pictures of':28}{'score':>7}{'people':>8}{'found %':>9}{'false a picture':>17}")
         for spec in options.detectors:
             for threshold in options.min_score:
                 detector = build_detector(spec, device="cpu", min_score=threshold)
                 for name, pictures in sources:
-                    scores = score(detector, pictures)
-                    results.append({"detector": spec, "source": name, "min_score": threshold, **scores})
-                    print(
-                        f"{spec[-33:]:34}{name[-27:]:28}{threshold:7.2f}{scores['people']:8}"
-                        f"{scores['found']:9.1f}{scores['false']:17.2f}"
-                    )
+                    seen = (detector([image])[0] for image, _, _ in pictures)
+                    add(spec, name, threshold, score(seen, pictures))
+            if options.track:
+                detector = build_detector(spec, device="cpu")
+                for start, scores in zip(
+                    options.track, score_tracks(options.clips, detector, options.track), strict=True
+                ):
+                    add(spec, "clips, tracked", start, scores)
     except InputError as error:
         parser.error(str(error))
     if options.out:

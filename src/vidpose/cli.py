@@ -65,6 +65,12 @@ def estimate(
     min_box_score: Annotated[
         float, typer.Option("--min-box-score", min=0.0, max=1.0, help="Boxes below this score are dropped.")
     ] = 0.2,
+    min_track_score: Annotated[
+        float,
+        typer.Option(
+            "--min-track-score", min=0.0, max=1.0, help="A person begins with a box of at least this score."
+        ),
+    ] = 0.6,
     max_people: Annotated[
         int, typer.Option("--max-people", min=1, help="The best so many boxes of a frame are kept.")
     ] = 50,
@@ -100,6 +106,7 @@ def estimate(
         steady=steady,
         smooth=smooth,
         min_box_score=min_box_score,
+        min_track_score=min_track_score,
         max_people=max_people,
         oks_nms=oks_nms,
         hold=hold,

@@ -151,6 +151,25 @@ def test_two_boxes_of_one_person_give_one_pose(scene, tmp_path):
     assert given.info["oks_nms"] == 1 and [len(frame) for frame in given] == [3] * 12
 
 
+def test_a_person_begins_with_a_sure_box_but_boxes_from_a_file_all_count(scene, tmp_path):
+    scores = np.linspace(0.5, 0.72, 12)  # 0.6 from frame 5 on
+
+    def found(images, keys):
+        return [Detection(box_at(k.index, 0)[None], scores[[k.index]]) for k in keys]
+
+    assert [len(frame) for frame in estimator(detector=found)(scene / "scene")] == [1] * 12  # reaches back
+    never = estimator(detector=found, min_track_score=0.8)(scene / "scene")
+    assert [len(frame) for frame in never] == [0] * 12 and never.info["min_track_score"] == 0.8
+    entries = []
+    for t, people in enumerate([[0], [0], [0, 1]] + [[0]] * 9):  # the second person flickers up once
+        for x1, y1, x2, y2 in (box_at(t, person).tolist() for person in people):
+            entries.append({"frame_id": t, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": 0.25})
+    (tmp_path / "boxes.json").write_text(json.dumps(entries))
+    given = estimator(tmp_path)(scene / "scene")
+    assert [len(frame) for frame in given] == [1, 1, 2] + [1] * 9
+    assert given.info["min_track_score"] == 0.2
+
+
 def test_frames_without_people_are_there(tmp_path):
     images = write_scene(tmp_path, 5, skip=(0, 1, 2, 3, 4))
     result = estimator(

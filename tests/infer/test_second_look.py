@@ -39,7 +39,9 @@ def test_a_box_goes_towards_the_pose_as_far_as_it_is_sure():
     assert mix_boxes(box, *pose((20, 30, 60, 80), 0.2), margins, (200, 300)) == pytest.approx(box)  # unsure
     cut = mix_boxes(box, *pose((-40, 30, 60, 180), 1.0), margins, (90, 55))
     assert cut[0] == pytest.approx([0, 30, 55, 90])  # inside the image
-    keypoints, peaks = pose((20, 30, 60, 80), 0.9)
+    keypoints, peaks = pose((20, 30, 60, 80), 0.75)
+    peaks[0, 4:11] = 0.1  # joints that do not say where the box ends do not count
+    assert mix_boxes(box, keypoints, peaks, margins, (200, 300)) == pytest.approx(mixed)
     peaks[0, 3:] = 0.1
     assert mix_boxes(box, keypoints, peaks, margins, (200, 300)) == pytest.approx(box)  # three joints are few
 

@@ -53,6 +53,8 @@ class PoseEstimator:
             boxes of one person give one pose. 1: all stay, as do poses of boxes from a file.
         batch_size: people for whom the model runs at once; ``None``: 8 on CPUs, 32 on GPUs.
         min_box_score: boxes with a lower score are left out.
+        min_track_score: a person begins with a box of this score; weaker boxes only lead there and go on from
+            it. Boxes from a file all count.
         max_people: the best so many of a frame stay.
         look_ahead: frames that tracking may wait, to fill gaps.
         hold: consecutive key frames of a person that may share one crop, so that each frame passes the
@@ -81,6 +83,7 @@ class PoseEstimator:
         oks_nms: float = 0.6,
         batch_size: int | None = None,
         min_box_score: float = 0.2,
+        min_track_score: float = 0.6,
         max_people: int = 50,
         look_ahead: int = 12,
         hold: int = 1,
@@ -100,10 +103,6 @@ class PoseEstimator:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
-        self._new_tracker = lambda fps: Tracker(
-            tracker, fps=fps, look_ahead=look_ahead, smooth_radius=smooth_boxes
-        )
-        self._new_tracker(None)  # wrong options are told now
         self._steady_frames = look_ahead if steady and tracker != "none" else 0
         self._smooth_options = (smooth if isinstance(smooth, dict) else {}) if smooth else None
         if self._smooth_options is not None:
@@ -131,7 +130,17 @@ class PoseEstimator:
             )
         )
         # Who gives boxes wants a pose for each.
-        self.oks_nms = 1.0 if isinstance(self.detector, BoxFile) else oks_nms
+        given = isinstance(self.detector, BoxFile)
+        self.oks_nms = 1.0 if given else oks_nms
+        self._new_tracker = lambda fps: Tracker(
+            tracker,
+            fps=fps,
+            look_ahead=look_ahead,
+            min_hits=1 if given else 2,
+            new_track_score=min_box_score if given else min_track_score,
+            smooth_radius=smooth_boxes,
+        )
+        self._new_tracker(None)  # wrong options are told now
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.hold = hold
         self.hold_iou = hold_iou
@@ -152,6 +161,7 @@ class PoseEstimator:
             "num_frames": self.runner.num_frames,
             "detector": getattr(self.detector, "name", type(self.detector).__name__),
             "min_box_score": min_box_score,
+            "min_track_score": min_box_score if given else min_track_score,
             "tracker": tracker,
             "decoder": decoder,
             "flip_test": flip_test,

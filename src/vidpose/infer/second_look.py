@@ -134,7 +134,7 @@ class LookFit:
 
 
 class Looker:
-    """Runs a single-frame pose model over boxes.
+    """Runs a single-frame pose model over boxes and their mirror images.
 
     Args:
         model: of PoseTrack's 15 joints, in eval mode on its device.
@@ -142,7 +142,7 @@ class Looker:
     """
 
     def __init__(self, model: PoseModel, dtype: torch.dtype = torch.float32) -> None:
-        self._run = CropRunner(model, POSETRACK15, batch_size=16, dtype=dtype)
+        self._run = CropRunner(model, POSETRACK15, flip_test=True, batch_size=16, dtype=dtype)
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
@@ -173,14 +173,16 @@ def mix_boxes(
     margins: Sequence[float],
     size: tuple[int, int],
 ) -> np.ndarray:
-    """Boxes [P, 4] drawn towards the poses in them, the more the surer the pose (its mean peak).
+    """Boxes [P, 4] drawn towards the poses in them, the more the surer these are: the mean peak of the sure
+    joints.
 
     They stay in an image of ``size`` (height, width).
     """
     around = extents(keypoints, peaks)
     side = np.maximum(around[:, 2] - around[:, 0], around[:, 3] - around[:, 1])
     around = around + side[:, None] * np.array(margins) * [-1, -1, 1, 1]
-    trust = peaks.mean(axis=1)[:, None]
+    sure = peaks >= SURE_PEAK
+    trust = ((peaks * sure).sum(axis=1) / sure.sum(axis=1).clip(1))[:, None]
     return clip_boxes(np.where(np.isnan(around), boxes, (1 - trust) * boxes + trust * around), size)
 
 

@@ -84,7 +84,8 @@ class Tracker:
         look_ahead: frames that the tracker may wait; 0 to 60. Gaps up to this length are filled.
         min_hits: a track with fewer boxes is dropped, unless the video ended before it could have had more.
         new_track_score: smallest score of a box that starts a track.
-        strong_score: boxes below it only continue tracks (ByteTrack's second round).
+        strong_score: boxes below it only continue tracks (ByteTrack's second round); not above
+            ``new_track_score``.
         smooth_radius: boxes are averaged over this many frames before and after, weights falling
             linearly; 0: not.
     """
@@ -96,12 +97,14 @@ class Tracker:
         fps: float | None = None,
         look_ahead: int = 12,
         min_hits: int = 2,
-        new_track_score: float = 0.4,
-        strong_score: float = 0.35,
+        new_track_score: float = 0.6,
+        strong_score: float = 0.5,
         smooth_radius: int = 0,
     ) -> None:
         if kind not in TRACKERS:
             raise InputError(f"unknown tracker {kind!r}; known: {', '.join(TRACKERS)}")
+        if not 0 <= new_track_score <= 1:
+            raise InputError(f"new_track_score is {new_track_score}: a score is 0 to 1")
         if not 0 <= look_ahead <= 60:
             raise InputError(f"look_ahead is {look_ahead}: it must be 0 to 60 frames")
         if not 0 <= smooth_radius <= look_ahead:
@@ -116,7 +119,7 @@ class Tracker:
         # silent: 30 where the source has no clock or an absurd one, as the library assumes.
         self._fps = fps if fps is not None and 0.5 <= fps <= 1000 else 30.0
         self._keep = max(round(self._fps * _LOST_S), self.look_ahead + 1)
-        self._library = None if kind == "none" else self._make_library(strong_score)
+        self._library = None if kind == "none" else self._make_library(min(strong_score, new_track_score))
         self._window: deque[_Waiting] = deque()
         self._gone: deque[_Waiting] = deque(maxlen=max(smooth_radius, 1))  # frames that left, for smoothing
         self._trails: dict[int, _Trail] = {}
@@ -264,8 +267,10 @@ class Tracker:
                 possible = self._index - trail.first_index + 1
                 if trail.hits >= (min(self.min_hits, possible) if ended else self.min_hits):
                     if trail.public_id < 0:
-                        trail.public_id, self._next_id = self._next_id, self._next_id + 1
+                        trail.public_id = self._new_id()
                     chosen.append((trail.public_id, self._smoothed(key, frame, box)))
+            if self.min_hits == 1:  # the library gives a track no number before its second box
+                chosen += [(self._new_id(), b) for b in frame.loose if b.score >= self.new_track_score]
         if self.smooth_radius:
             self._gone.append(frame)
         chosen.sort(key=lambda pair: pair[0])
@@ -275,6 +280,10 @@ class Tracker:
             track_ids=np.array([key for key, _ in chosen], dtype=np.int64),
             detected=np.array([b.detected for _, b in chosen], dtype=bool),
         )
+
+    def _new_id(self) -> int:
+        self._next_id += 1
+        return self._next_id - 1
 
     def _smoothed(self, key: int, frame: _Waiting, box: _Box) -> _Box:
         """The box averaged over as many frames before as after, so that steady motion stays as it is."""

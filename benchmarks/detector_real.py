@@ -62,7 +62,7 @@ def score_tracks(folder: Path, detector: Detector, starts: list[float]) -> list[
     kept: list[list[Detection]] = [[] for _ in starts]
     for name, frames in read_json(CLIP_BOXES).items():
         with open_video(folder / name) as video:
-            trackers = [Tracker(fps=video.fps, new_track_score=start) for start in starts]
+            trackers = [Tracker(fps=video.fps, min_track_score=start) for start in starts]
             tracked: list[list[Tracks]] = [[] for _ in starts]
             for frame in video:
                 [seen] = detector([frame.image])

@@ -157,9 +157,11 @@ def test_a_person_begins_with_a_sure_box_but_boxes_from_a_file_all_count(scene, 
     def found(images, keys):
         return [Detection(box_at(k.index, 0)[None], scores[[k.index]]) for k in keys]
 
-    assert [len(frame) for frame in estimator(detector=found)(scene / "scene")] == [1] * 12  # reaches back
-    never = estimator(detector=found, min_track_score=0.8)(scene / "scene")
-    assert [len(frame) for frame in never] == [0] * 12 and never.info["min_track_score"] == 0.8
+    for tracker in ("bytetrack", "ocsort", "botsort"):
+        begun = estimator(detector=found, tracker=tracker)(scene / "scene")
+        assert [len(frame) for frame in begun] == [1] * 12  # reaches back
+        never = estimator(detector=found, tracker=tracker, min_track_score=0.8)(scene / "scene")
+        assert [len(frame) for frame in never] == [0] * 12 and never.info["min_track_score"] == 0.8
     entries = []
     for t, people in enumerate([[0], [0], [0, 1]] + [[0]] * 9):  # the second person flickers up once
         for x1, y1, x2, y2 in (box_at(t, person).tolist() for person in people):
@@ -287,6 +289,7 @@ def test_boxes_of_another_video_are_told(scene, tmp_path):
         ({"hold": 99}, "at most"),
         ({"padding": 0.0}, "1.25"),
         ({"oks_nms": 0.0}, "above 0"),
+        ({"min_track_score": 1.5}, "min_track_score is 1.5"),
         ({"min_box_score": 2.0, "detector": "full-frame"}, "0 to 1"),
         ({"smooth": {"min_cutoff": 0.0}}, "min_cutoff"),
         ({"smooth": True, "tracker": "none"}, "identities"),

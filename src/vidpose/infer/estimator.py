@@ -137,7 +137,7 @@ class PoseEstimator:
             fps=fps,
             look_ahead=look_ahead,
             min_hits=1 if given else 2,
-            new_track_score=min_box_score if given else min_track_score,
+            min_track_score=min_box_score if given else min_track_score,
             smooth_radius=smooth_boxes,
         )
         self._new_tracker(None)  # wrong options are told now

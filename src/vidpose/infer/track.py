@@ -83,9 +83,9 @@ class Tracker:
         fps: frames per second, for how long a lost track is kept.
         look_ahead: frames that the tracker may wait; 0 to 60. Gaps up to this length are filled.
         min_hits: a track with fewer boxes is dropped, unless the video ended before it could have had more.
-        new_track_score: smallest score of a box that starts a track.
-        strong_score: boxes below it only continue tracks (ByteTrack's second round); not above
-            ``new_track_score``.
+        min_track_score: smallest score of a box that starts a track.
+        strong_score: boxes below it only continue tracks (ByteTrack's second round); at most
+            ``min_track_score`` counts. Not for ``ocsort``.
         smooth_radius: boxes are averaged over this many frames before and after, weights falling
             linearly; 0: not.
     """
@@ -97,14 +97,14 @@ class Tracker:
         fps: float | None = None,
         look_ahead: int = 12,
         min_hits: int = 2,
-        new_track_score: float = 0.6,
+        min_track_score: float = 0.6,
         strong_score: float = 0.5,
         smooth_radius: int = 0,
     ) -> None:
         if kind not in TRACKERS:
             raise InputError(f"unknown tracker {kind!r}; known: {', '.join(TRACKERS)}")
-        if not 0 <= new_track_score <= 1:
-            raise InputError(f"new_track_score is {new_track_score}: a score is 0 to 1")
+        if not 0 <= min_track_score <= 1:
+            raise InputError(f"min_track_score is {min_track_score}: a score is 0 to 1")
         if not 0 <= look_ahead <= 60:
             raise InputError(f"look_ahead is {look_ahead}: it must be 0 to 60 frames")
         if not 0 <= smooth_radius <= look_ahead:
@@ -114,12 +114,12 @@ class Tracker:
         self.kind = kind
         self.look_ahead = 0 if kind == "none" else look_ahead
         self.min_hits = min_hits
-        self.new_track_score = new_track_score
+        self.min_track_score = min_track_score
         self.smooth_radius = smooth_radius
         # silent: 30 where the source has no clock or an absurd one, as the library assumes.
         self._fps = fps if fps is not None and 0.5 <= fps <= 1000 else 30.0
         self._keep = max(round(self._fps * _LOST_S), self.look_ahead + 1)
-        self._library = None if kind == "none" else self._make_library(min(strong_score, new_track_score))
+        self._library = None if kind == "none" else self._make_library(strong_score)
         self._window: deque[_Waiting] = deque()
         self._gone: deque[_Waiting] = deque(maxlen=max(smooth_radius, 1))  # frames that left, for smoothing
         self._trails: dict[int, _Trail] = {}
@@ -134,13 +134,15 @@ class Tracker:
             # in frames of a 30 fps video; the library scales it back
             "lost_track_buffer": max(round(self._keep * 30 / self._fps), 1),
             "frame_rate": self._fps,
-            "high_conf_det_threshold": strong_score,
+            "high_conf_det_threshold": min(strong_score, self.min_track_score),
             "minimum_consecutive_frames": 1,  # confirmation is this module's window's
         }
         if self.kind == "ocsort":
+            # It has one threshold: weaker boxes neither start nor continue tracks, but fill gaps (below).
+            common["high_conf_det_threshold"] = self.min_track_score
             # silent: 0.1 instead of the library's 0.3: between the frames of slow cameras people move far.
             return OCSORTTracker(**common, minimum_iou_threshold=0.1)
-        common["track_activation_threshold"] = self.new_track_score
+        common["track_activation_threshold"] = self.min_track_score
         if self.kind == "botsort":
             return BoTSORTTracker(**common, minimum_iou_threshold_first_assoc=0.1)
         return ByteTrackTracker(**common)
@@ -174,7 +176,7 @@ class Tracker:
         if self._library is not None and self._window:
             # A person who came in with the last frame had no chance of a second box.
             last = self._window[-1]
-            for box in [b for b in last.loose if b.score >= self.new_track_score]:
+            for box in [b for b in last.loose if b.score >= self.min_track_score]:
                 last.people[self._next_local] = box
                 self._remember(self._next_local, box)
                 self._next_local -= 1
@@ -270,7 +272,7 @@ class Tracker:
                         trail.public_id = self._new_id()
                     chosen.append((trail.public_id, self._smoothed(key, frame, box)))
             if self.min_hits == 1:  # the library gives a track no number before its second box
-                chosen += [(self._new_id(), b) for b in frame.loose if b.score >= self.new_track_score]
+                chosen += [(self._new_id(), b) for b in frame.loose if b.score >= self.min_track_score]
         if self.smooth_radius:
             self._gone.append(frame)
         chosen.sort(key=lambda pair: pair[0])

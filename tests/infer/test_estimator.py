@@ -170,6 +170,9 @@ def test_a_person_begins_with_a_sure_box_but_boxes_from_a_file_all_count(scene, 
     given = estimator(tmp_path)(scene / "scene")
     assert [len(frame) for frame in given] == [1, 1, 2] + [1] * 9
     assert given.info["min_track_score"] == 0.2
+    late = [entry | {"frame_id": entry["frame_id"] + 9} for entry in entries[:4]]  # up to the last frame
+    (tmp_path / "boxes.json").write_text(json.dumps(late))
+    assert [len(frame) for frame in estimator(tmp_path)(scene / "scene")] == [0] * 9 + [1, 1, 2]
 
 
 def test_frames_without_people_are_there(tmp_path):

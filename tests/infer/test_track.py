@@ -161,6 +161,21 @@ def test_whatever_comes_in_every_frame_comes_out_once(seed, kind, look_ahead):
         assert np.isfinite(tracks.boxes_xyxy).all() and ((tracks.scores >= 0) & (tracks.scores <= 1)).all()
 
 
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 2**31), st.sampled_from(KINDS), st.integers(0, 14))
+def test_where_one_box_is_enough_every_box_comes_out_once(seed, kind, look_ahead):
+    rng = np.random.default_rng(seed)
+    frames = []
+    for _ in range(int(rng.integers(1, 12))):
+        people = np.flatnonzero(rng.random(4) < 0.6)
+        boxes = [person(rng.uniform(0, 2), (20 + 150 * k, 100), (4, 1)) for k in people]
+        frames.append(Detection(np.array(boxes).reshape(-1, 4), rng.uniform(0.2, 1, len(boxes))))
+    ready = run(Tracker(kind, look_ahead=look_ahead, min_hits=1, min_track_score=0.2), frames)
+    for given_boxes, tracks in zip(frames, ready, strict=True):
+        found = tracks.boxes_xyxy[tracks.detected]
+        assert sorted(found.tolist()) == sorted(given_boxes.boxes_xyxy.tolist())
+
+
 def test_camera_motion_takes_the_images():
     frames = [detection([person(t, (20, 100), (4, 0))]) for t in range(10)]
     assert all(len(tracks) == 1 for tracks in run(Tracker("botsort", fps=30), frames, images=True))

@@ -103,6 +103,13 @@ class PoseEstimator:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
         self.dtype = resolve_precision(precision, self.device)
+        tracking: dict[str, Any] = {
+            "kind": tracker,
+            "look_ahead": look_ahead,
+            "min_track_score": min_track_score,
+            "smooth_radius": smooth_boxes,
+        }
+        Tracker(**tracking)  # wrong options are told now
         self._steady_frames = look_ahead if steady and tracker != "none" else 0
         self._smooth_options = (smooth if isinstance(smooth, dict) else {}) if smooth else None
         if self._smooth_options is not None:
@@ -129,18 +136,11 @@ class PoseEstimator:
                 max_people=max_people,
             )
         )
-        # Who gives boxes wants a pose for each.
-        given = isinstance(self.detector, BoxFile)
-        self.oks_nms = 1.0 if given else oks_nms
-        self._new_tracker = lambda fps: Tracker(
-            tracker,
-            fps=fps,
-            look_ahead=look_ahead,
-            min_hits=1 if given else 2,
-            min_track_score=min_box_score if given else min_track_score,
-            smooth_radius=smooth_boxes,
-        )
-        self._new_tracker(None)  # wrong options are told now
+        if isinstance(self.detector, BoxFile):  # who gives boxes wants a pose for each
+            oks_nms = 1.0
+            tracking |= {"min_hits": 1, "min_track_score": min_box_score}
+        self.oks_nms = oks_nms
+        self._new_tracker = lambda fps: Tracker(fps=fps, **tracking)
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.hold = hold
         self.hold_iou = hold_iou
@@ -161,7 +161,7 @@ class PoseEstimator:
             "num_frames": self.runner.num_frames,
             "detector": getattr(self.detector, "name", type(self.detector).__name__),
             "min_box_score": min_box_score,
-            "min_track_score": min_box_score if given else min_track_score,
+            "min_track_score": tracking["min_track_score"],
             "tracker": tracker,
             "decoder": decoder,
             "flip_test": flip_test,

@@ -176,10 +176,12 @@ class Tracker:
         if self._library is not None and self._window:
             # A person who came in with the last frame had no chance of a second box.
             last = self._window[-1]
-            for box in [b for b in last.loose if b.score >= self.min_track_score]:
-                last.people[self._next_local] = box
-                self._remember(self._next_local, box)
-                self._next_local -= 1
+            loose, last.loose = last.loose, []
+            for box in loose:
+                if box.score >= self.min_track_score:
+                    last.people[self._next_local] = box
+                    self._remember(self._next_local, box)
+                    self._next_local -= 1
         ready = []
         while self._window:
             ready.append(self._release(ended=True))

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric, hide_heads
+from vidpose.data.augment import (
+    clip_generator,
+    draw_augmentation,
+    draw_photometric,
+    hide_heads,
+    paste_occluders,
+)
 from vidpose.geometry import apply_affine, crop_affine
 from vidpose.skeletons import COCO17, POSETRACK15
 
@@ -163,3 +169,20 @@ def test_heads_at_or_outside_the_border_are_no_trouble(place: tuple[float, float
                 hide_heads(np.random.default_rng(seed), frames, keypoints, POSETRACK15, 1.0).shape
                 == frames.shape
             )
+
+
+def test_occluders_lie_near_the_person_move_evenly_and_are_repeatable() -> None:
+    frames = np.full((3, 96, 80, 3), 200, np.uint8)
+    texture = np.zeros((50, 60, 3), np.uint8)
+    joints = np.array([[20.0, 30.0], [22.0, 34.0]])
+    covered = np.zeros((96, 80))
+    for seed in range(60):
+        out = paste_occluders(np.random.default_rng(seed), frames, joints, texture)
+        again = paste_occluders(np.random.default_rng(seed), frames, joints, texture)
+        assert np.array_equal(out, again) and (frames == 200).all()
+        changed = (out != 200).any(axis=-1)
+        assert changed.any(axis=(1, 2)).all() and not changed.all()
+        covered += changed[1]
+    # most often hidden: where the person is
+    assert covered[22:42, 12:30].mean() > 4 * covered[70:, 60:].mean()
+    assert np.array_equal(paste_occluders(np.random.default_rng(0), frames, joints[:0], texture), frames)

@@ -202,3 +202,75 @@ def hide_heads(
             hidden = np.where(inside[..., None], hidden, part)
         image[y0:y1, x0:x1] = hidden
     return out
+
+
+def paste_occluders(
+    rng: np.random.Generator, frames: np.ndarray, joints: np.ndarray, texture: np.ndarray
+) -> np.ndarray:
+    """Puts one to three pieces of another picture before a person: blobs, and bars such as poles and sticks.
+
+    A piece moves evenly through the clip. No paper does this; people in real video are often half hidden.
+
+    Args:
+        rng: of the clip.
+        frames: uint8 RGB [T, h, w, 3]; not changed.
+        joints: [N, 2] where the person is, in pixels of the frames: pieces lie near these.
+        texture: uint8 RGB [H, W, 3], any picture.
+
+    Returns:
+        uint8 [T, h, w, 3].
+    """
+    import cv2
+
+    height, width = frames.shape[1:3]
+    out = frames.copy()
+    if not len(joints):
+        return out
+    for _ in range(int(rng.integers(1, 4))):
+        bar = rng.random() < 0.35
+        size = height * (rng.uniform(0.3, 1.1) if bar else rng.uniform(0.12, 0.45))
+        shape = _bar(rng, size) if bar else _blob(rng, size)
+        centre = joints[rng.integers(len(joints))] + rng.normal(0, 0.06 * height, 2)
+        step = rng.normal(0, 0.02 * height, 2)
+        piece = _piece_of(rng, texture, (height, width))
+        for t, frame in enumerate(out):
+            place = shape + centre + step * (t - len(out) // 2)
+            mask = np.zeros((height, width), np.uint8)
+            cv2.fillPoly(mask, [np.round(place * 16).astype(np.int32)], 255, lineType=cv2.LINE_AA, shift=4)
+            share = mask[..., None].astype(np.uint16)
+            frame[...] = ((frame * (255 - share) + piece * share + 127) // 255).astype(np.uint8)
+    return out
+
+
+def _blob(rng: np.random.Generator, size: float) -> np.ndarray:
+    """[N, 2] an irregular closed outline around (0, 0), about ``size`` wide."""
+    corners = int(rng.integers(4, 10))
+    angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
+    radii = 0.5 * size * rng.uniform(0.6, 1.2, corners)
+    flat = np.array([1.0, rng.uniform(0.4, 1.0)])
+    return _turned(np.stack([np.cos(angles), np.sin(angles)], axis=1) * radii[:, None] * flat, rng)
+
+
+def _bar(rng: np.random.Generator, length: float) -> np.ndarray:
+    """[4, 2] a thin rectangle around (0, 0)."""
+    half = np.array([length, length * rng.uniform(0.02, 0.12)]) / 2
+    return _turned(np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half, rng)
+
+
+def _turned(points: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    angle = rng.uniform(0, 2 * np.pi)
+    return points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+
+def _piece_of(rng: np.random.Generator, texture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """uint8 [h, w, 3] a random part of a picture, one time in four of one colour, darker or lighter."""
+    import cv2
+
+    rows, columns = texture.shape[:2]
+    share = rng.uniform(0.3, 0.9)
+    h, w = max(int(share * rows), 1), max(int(share * columns), 1)
+    y, x = (int(rng.integers(0, whole - part + 1)) for whole, part in ((rows, h), (columns, w)))
+    piece = cv2.resize(texture[y : y + h, x : x + w], size[::-1], interpolation=cv2.INTER_LINEAR)
+    if rng.random() < 0.25:
+        piece = np.broadcast_to(piece.reshape(-1, 3).mean(axis=0), piece.shape)
+    return np.clip(piece * rng.uniform(0.6, 1.3), 0, 255).astype(np.uint8)

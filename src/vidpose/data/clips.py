@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate, get_worker_info
 
-from vidpose.data.augment import clip_generator, draw_augmentation, draw_photometric, hide_heads
+from vidpose.data.augment import (
+    clip_generator,
+    draw_augmentation,
+    draw_photometric,
+    hide_heads,
+    paste_occluders,
+)
 from vidpose.data.boxes import read_boxes
 from vidpose.data.dataset import Person, PoseDataset
 from vidpose.data.frames import FrameStore, scaled_affine
@@ -163,6 +169,7 @@ class ClipDataset(Dataset):
         augment_strength: part of the full rotation, scale and half-body augmentation, 0 to 1.
         photometric: strength of the change of pixels, 0 to 1.
         hide_heads: share of the clips whose faces are made unknowable, 0 to 1.
+        occlude: share of the clips with pieces of other pictures before the person, 0 to 1.
         interval: frames from the first to the last frame of a clip of three, the key frame anywhere between;
             two numbers: any of these and between; ``None``: neighbouring frames.
         confidence_weights: joints that have confidences count as much as these say, and not 1.
@@ -185,6 +192,7 @@ class ClipDataset(Dataset):
         augment_strength: float = 1.0,
         photometric: float = 0.0,
         hide_heads: float = 0.0,
+        occlude: float = 0.0,
         seed: int = 0,
         interval: int | tuple[int, int] | None = None,
         confidence_weights: bool = False,
@@ -203,6 +211,7 @@ class ClipDataset(Dataset):
         self.augment_strength = augment_strength
         self.photometric = photometric
         self.hide_heads = hide_heads
+        self.occlude = occlude
         self.seed = seed
         if interval is not None and num_frames != 3:
             raise InputError(f"an interval is for clips of 3 frames, not of {num_frames}")
@@ -291,12 +300,21 @@ class ClipDataset(Dataset):
             in_crop = keypoints.copy()
             in_crop[..., :2] = apply_affine(affine, keypoints[..., :2])
             clip[...] = hide_heads(rng, clip, in_crop, skeleton, self.hide_heads)
+            if self.occlude > 0 and rng.random() < self.occlude:
+                joints = in_crop[len(indices) // 2]
+                places = joints[joints[:, 2] > 0, :2]
+                clip[...] = paste_occluders(rng, clip, places, self._other_picture(rng))
         points, weights = self._targets(keypoints, affine, drawn.flip)
         times = np.array(indices, dtype=np.float32) - frame
         return {
             "clip": clip, "points": points, "weights": weights, "times": times, "index": index,
             "affine": affine,
         }  # fmt: skip
+
+    def _other_picture(self, rng: np.random.Generator) -> np.ndarray:
+        """A frame of a random sample."""
+        index = int(rng.integers(len(self.samples)))
+        return self.frames.get(int(self._people.sample_videos[index]), int(self._people.sample_frames[index]))
 
     def _crop(self, video: int, indices: list[int], affine: np.ndarray, clip: np.ndarray) -> None:
         """Fills [T, H, W, 3]: the same affine for all frames; a repeated frame is warped once."""

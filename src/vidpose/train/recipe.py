@@ -48,11 +48,31 @@ class ModelSection(BaseModel):
         return given
 
 
+class MixSection(_Section):
+    """A further data set that is trained on."""
+
+    root: str
+    split: str = "train"
+    layout: str = "auto"
+    share: float = Field(default=1.0, gt=0)
+    """How many samples come from here, beside the ``share`` of the others."""
+    leave_out: str | None = None
+    """Text file of image names, one a line, that are not trained on."""
+    joint_weights: dict[str, float] = Field(default_factory=dict)
+    """How much joints count that are labelled by another convention, 0 to 1; ``hip``: both hips."""
+
+
 class DataSection(_Section):
     """Where the labels are and how clips are cut from them."""
 
     root: str = "data"
     train_split: str = "train"
+    share: float = Field(default=1.0, gt=0)
+    """With ``mix``: how many samples come from ``root``, beside the ``share`` of the others."""
+    leave_out: str | None = None
+    """Text file of image names of ``root``, one a line, that are not trained on."""
+    mix: list[MixSection] = Field(default_factory=list)
+    """Further data sets. A joint that one lacks is not trained there."""
     val_split: str = "val"
     val_root: str | None = None
     """Root of the validation split, where it is another data set's."""
@@ -89,6 +109,8 @@ class DataSection(_Section):
     """Strength of changes of light, colour, noise and blur (no paper has them); 0: none."""
     hide_heads: float = Field(default=0.0, ge=0, le=1)
     """Share of the clips in which the face is made coarse, blurred or one colour, as in anonymised video."""
+    occlude: float = Field(default=0.0, ge=0, le=1)
+    """Share of the clips onto which pieces of other pictures are pasted; hidden joints keep their labels."""
 
     @field_validator("interval")
     @classmethod
@@ -366,7 +388,8 @@ def _suggest(key: str) -> str:
 # What may differ between a run and its continuation without changing its numbers.
 _FREE_KEYS = {
     "train.num_workers", "train.checkpoint_every_steps", "train.log_every_steps", "train.tensorboard",
-    "train.max_steps", "train.epochs", "data.cache", "data.pack", "data.root", "data.val_root", "output",
+    "train.max_steps", "train.epochs", "data.cache", "data.pack", "data.root", "data.val_root",
+    "data.leave_out", "output",
 }  # fmt: skip
 
 
@@ -374,7 +397,9 @@ def recipe_differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Dotted keys whose values differ in a way that would change the numbers of a run."""
     # A key that is younger than the run had its default's effect then.
     defaults = _flatten(Recipe(model=ModelSection(name="")).dump())
-    flat_old, flat_new = {**defaults, **_flatten(old)}, {**defaults, **_flatten(new)}
+    flat_old, flat_new = ({**defaults, **_flatten(recipe)} for recipe in (old, new))
+    for flat in (flat_old, flat_new):  # data sets may have moved
+        flat["data.mix"] = [{**part, "root": "", "leave_out": ""} for part in flat.get("data.mix") or []]
     free = set(_FREE_KEYS)
     if new.get("train", {}).get("schedule") == "cosine":
         free -= {"train.epochs", "train.max_steps"}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
 import yaml
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -21,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, worker_init
 from vidpose.data.dataset import PoseDataset
+from vidpose.data.mixture import joined, weighted_joints, without_images
 from vidpose.data.readers import read_dataset, usable
 from vidpose.errors import InputError
 from vidpose.infer.propagation.dataset import fill_labels, thin_labels, trusted_labels
@@ -171,7 +173,7 @@ def _train(recipe: Recipe, start: int, quiet: bool) -> TrainResult:
         )
         hooks = [counter, *([average] if average else []), losses, validation, checkpoints]
         trainer = _trainer(recipe, hooks if quiet else [*hooks, shown])
-        data = TrainingData(parts.dataset, parts.collate, recipe, start, total)
+        data = TrainingData(parts.dataset, parts.collate, recipe, start, total, parts.sources)
         trainer.fit(module, datamodule=data, ckpt_path=str(folder / "last.ckpt") if start else None)
         if board is not None:
             board.close()
@@ -239,12 +241,14 @@ class _Parts:
     collate: Callable[..., Any]
     make_module: Callable[[int, int], lightning.LightningModule]
     score: Callable[[Any], dict[str, float]]
+    sources: np.ndarray | None = None
+    """[S] with ``data.mix``: which data set a sample comes from."""
 
 
 def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
-    data = read_dataset(recipe.data.root, recipe.data.train_split, recipe.data.layout)
+    data = _root_data(recipe)
     model = build_model(recipe, quiet, data.skeleton)
-    data = _in_joints_of(model, _training_labels(recipe, data, quiet))
+    data, origin = _mixed(recipe, model, _training_labels(recipe, data, quiet))
     if recipe.data.interval is not None and not model.takes_labels:
         raise InputError(f"recipe: data.interval is for models that take labels, {model.name} takes none")
     samples = ground_truth_samples(data)
@@ -261,6 +265,7 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         augment_strength=recipe.data.augment_strength,
         photometric=recipe.data.photometric,
         hide_heads=recipe.data.hide_heads,
+        occlude=recipe.data.occlude,
         seed=recipe.train.seed,
         interval=recipe.data.intervals(),
         confidence_weights=recipe.data.confidence_weights,
@@ -281,7 +286,31 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
         module.propagates = recipe.data.interval is not None
         return module
 
-    return _Parts(dataset, collate_clips, make_module, score)
+    sources = origin[[sample.video for sample in samples]] if recipe.data.mix else None
+    return _Parts(dataset, collate_clips, make_module, score, sources)
+
+
+def _root_data(recipe: Recipe) -> PoseDataset:
+    section = recipe.data
+    if section.mix and section.cache == "pack":
+        raise InputError("recipe: data.cache=pack is for one data set; with data.mix use ram or none")
+    data = read_dataset(section.root, section.train_split, section.layout)
+    return without_images(data, section.leave_out) if section.leave_out else data
+
+
+def _mixed(recipe: Recipe, model: PoseModel, data: PoseDataset) -> tuple[PoseDataset, np.ndarray]:
+    """All that is trained on, in the model's joints, and [V] which data set each video comes from."""
+    if not recipe.data.mix:
+        return _in_joints_of(model, data), np.zeros(len(data.videos), dtype=int)
+    parts = [data]
+    for section in recipe.data.mix:
+        part = read_dataset(section.root, section.split, section.layout)
+        part = without_images(part, section.leave_out) if section.leave_out else part
+        parts.append(weighted_joints(part, section.joint_weights) if section.joint_weights else part)
+    for part in parts:
+        if not any(frame.is_labeled and frame.people for _, frame in part.frames()):
+            raise InputError(f"{part.root}: split {part.split!r} has no labelled person to train on")
+    return joined(parts, model_joints(model) or data.skeleton)
 
 
 def _training_labels(recipe: Recipe, data: PoseDataset, quiet: bool) -> PoseDataset:
@@ -342,9 +371,16 @@ class TrainingData(lightning.LightningDataModule):
     """The batches from step ``start`` to step ``stop`` as one stream."""
 
     def __init__(
-        self, dataset: Dataset, collate: Callable[..., Any], recipe: Recipe, start: int, stop: int
+        self,
+        dataset: Dataset,
+        collate: Callable[..., Any],
+        recipe: Recipe,
+        start: int,
+        stop: int,
+        sources: np.ndarray | None = None,
     ) -> None:
         super().__init__()
+        self.sources = sources
         self.dataset, self.collate, self.recipe, self.start, self.stop = dataset, collate, recipe, start, stop
 
     def train_dataloader(self) -> DataLoader:
@@ -359,6 +395,8 @@ class TrainingData(lightning.LightningDataModule):
             rank=trainer.global_rank,
             world_size=trainer.world_size,
             groups=_groups_of(self.dataset, options.group_frames),
+            sources=self.sources,
+            shares=[self.recipe.data.share, *(part.share for part in self.recipe.data.mix)],
         )
         return DataLoader(
             self.dataset,
@@ -462,12 +500,16 @@ def _export(recipe: Recipe, module: Any, step: int, scores: dict[str, float]) ->
     # A published file tells how it was made, not what the folders of the machine are called.
     told = recipe.dump()
     told["output"] = Path(recipe.output).name
-    folders = [("data", key) for key in ("root", "val_root", "boxes", "pack")]
+    folders = [("data", key) for key in ("root", "val_root", "boxes", "pack", "leave_out")]
     for section, key in (*folders, ("train", "init_from")):
         if told[section][key]:
             told[section][key] = Path(told[section][key]).name
+    for part in told["data"]["mix"]:
+        part["root"] = Path(part["root"]).name
+        part["leave_out"] = Path(part["leave_out"]).name if part["leave_out"] else None
+    trained_on = [(data.root, data.train_split), *((part.root, part.split) for part in data.mix)]
     card = {
-        "data": f"{Path(data.root).name}, split {data.train_split}",
+        "data": "; ".join(f"{Path(root).name}, split {split}" for root, split in trained_on),
         "validated_on": f"{Path(data.val_root or data.root).name}, split {data.val_split}",
         "steps": step,
         "seed": recipe.train.seed,

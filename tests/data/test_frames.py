@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -239,6 +241,73 @@ def test_a_broken_off_pack_is_continued(root: Path, tmp_path: Path, monkeypatch:
     assert pack_frames(bad).kept == 12
     FramePack(bad / "pack").verify()
     assert pack_frames(bad).kept == 18
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_packing_leaves_what_is_not_of_a_pack_as_it_is(root: Path, tmp_path: Path) -> None:
+    names = ("notes.jsonl", "notes.tar", "list.jsonl", "train-00007.jsonl", "train-00007.tar", ".backup.tar",
+             ".train-00000-backup.tar", "train.tar")  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_text("[1]\n" if name == "list.jsonl" else '{"mine": 1}\n')
+    before = content_of(tmp_path)
+    (tmp_path / ".train-00003-ab12_x9z.tar").write_text("left by a call that was killed")
+    (tmp_path / ".index-ab12_x9z.jsonl").write_text("left by a call that was killed")
+    for _ in range(2):
+        pack_frames(root, tmp_path, splits=["train"])
+        made = {"index.jsonl", "train-00000.jsonl", "train-00000.tar"}
+        assert {k: v for k, v in content_of(tmp_path).items() if k not in made} == before
+    FramePack(tmp_path).verify()
+
+
+@pytest.mark.parametrize("name", ["index.jsonl", "train-00000.jsonl", "train-00000.tar", "val-00000.tar"])
+@pytest.mark.parametrize("text", ['{"text": "mine"}\n', "[1]\n", "", "\xff\x00"])
+def test_a_file_of_the_user_that_has_a_name_of_the_pack_is_not_replaced(
+    root: Path, tmp_path: Path, name: str, text: str
+) -> None:
+    pack_frames(root, tmp_path, splits=["val"])
+    for suffix in (".tar", ".jsonl") if name.startswith("val") else ():
+        (tmp_path / f"val-00000{suffix}").unlink()
+    (tmp_path / ".val-00000-ab12_x9z.tar").write_text("left by a call that was killed")
+    (tmp_path / name).write_bytes(text.encode("latin-1"))
+    before = content_of(tmp_path)
+    with pytest.raises(InputError, match=rf"{re.escape(name)}: is there already and is not of a pack; .*-o"):
+        pack_frames(root, tmp_path)
+    assert content_of(tmp_path) == before
+
+
+def test_shards_that_are_no_longer_needed_go(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vidpose.data.pack.SHARD_FRAMES", 4)
+    pack_frames(root, tmp_path)
+    monkeypatch.undo()
+    assert (tmp_path / "train-00001.tar").exists() and (tmp_path / "val-00001.tar").exists()
+    pack_frames(root, tmp_path, splits=["train"])
+    stems = {"index", "train-00000", *(f"val-0000{k}" for k in range(2))}
+    assert {path.stem for path in tmp_path.iterdir()} == stems
+    FramePack(tmp_path).verify()
+
+
+def test_a_pack_whose_writer_was_killed_at_the_worst_moment_is_continued(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace_file = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        if str(target).endswith(".tar"):
+            raise KeyboardInterrupt
+        replace_file(source, target)
+
+    monkeypatch.setattr("vidpose.io.files.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        pack_frames(root, tmp_path, splits=["train"])
+    monkeypatch.undo()
+    assert (tmp_path / "train-00000.jsonl").exists() and not (tmp_path / "train-00000.tar").exists()
+    assert pack_frames(root, tmp_path, splits=["train"]).kept == 0
+    FramePack(tmp_path).verify()
 
 
 def test_a_pack_goes_to_another_process_without_its_frames(root: Path, tmp_path: Path) -> None:

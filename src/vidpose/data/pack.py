@@ -12,6 +12,7 @@ import io
 import json
 import os
 import queue
+import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -36,7 +37,7 @@ from vidpose.data.frames import (
 )
 from vidpose.data.readers import list_splits, read_dataset
 from vidpose.errors import InputError
-from vidpose.io.files import atomic_path, check_writable, write_text
+from vidpose.io.files import atomic_path, check_writable, left_temporaries, write_text
 
 SHARD_FRAMES = 512
 """A shard is closed after so many frames, at the end of a video."""
@@ -95,7 +96,7 @@ def pack_frames(
     Every frame is decoded once, which also shows that it can be. Image files that are not reduced are stored
     byte by byte; reduced frames and frames of videos become JPEGs, or raw pixels. What an earlier call packed
     stays, if its source files have not changed since; so a call that was broken off is continued by the same
-    call, and a further split is added by another.
+    call, and a further split is added by another. What else lies in the folder stays as it is.
 
     Args:
         root: the data set's folder.
@@ -105,7 +106,8 @@ def pack_frames(
         workers: threads.
 
     Raises:
-        InputError: a frame is missing or broken; or the folder holds a pack with other options.
+        InputError: a frame is missing or broken; the folder holds a pack with other options, or a file that
+            is not of a pack and has a name that the pack needs.
     """
     if workers < 1:
         raise InputError(f"--workers is {workers}: it must be at least 1")
@@ -126,17 +128,18 @@ def pack_frames(
     if not shards:
         raise InputError(f"{root}: has no labelled frame to pack")
     header = _header(options)
-    others = _other_shards(folder, header, {name for name, _ in shards})
+    names = {name for name, _ in shards}
+    _check_names(folder, names)
+    others = _other_shards(folder, header, names)
     found = {name: _kept(folder, name, items, header) for name, items in shards}
     kept = {name: entry for name, entry in found.items() if entry is not None}
     (folder / INDEX).unlink(missing_ok=True)  # from here on the pack is incomplete
-    for stale in folder.glob(".*.tar"):  # of a call that was killed
-        stale.unlink()
+    _delete_temporaries(folder, names)
     todo = [(name, items) for name, items in shards if name not in kept]
     written = _write_all(folder, todo, header, options, workers, quiet)
     entries = [*others, *(kept.get(name) or written[name] for name, _ in shards)]
     write_text(folder / INDEX, "".join(json.dumps(line) + "\n" for line in [header, *entries]))
-    _delete_stale(folder, {entry["file"] for entry in entries})
+    _delete_stale(folder, names)
     return PackSummary(
         str(folder),
         sum(entry["frames"] for entry in entries),
@@ -186,15 +189,43 @@ def _needed(frames: list[Frame], neighbours: int | None) -> list[int]:
 # --- what is there already -------------------------------------------------------------------------------
 
 
+def _read_header(path: Path) -> dict[str, Any] | None:
+    """First line of a file that a pack consists of; ``None``: there is none, or it is of something else."""
+    try:
+        with path.open("rb") as file:
+            header = json.loads(file.readline(1 << 16))
+    except (OSError, ValueError):
+        return None
+    return header if isinstance(header, dict) and header.get("format") == PACK_FORMAT else None
+
+
+def _check_names(folder: Path, names: set[str]) -> None:
+    """Refuses to take the place of files that are not of a pack.
+
+    A shard's list is there before its tar file, so what lies beside no list of ours is not ours.
+    """
+    lists = {INDEX: folder / INDEX, **{f"{name}.tar": folder / f"{name}.jsonl" for name in sorted(names)}}
+    for data, owner in lists.items():
+        taken = [path for path in (folder / data, owner) if os.path.lexists(path)]
+        if taken and _read_header(owner) is None:
+            raise InputError(
+                f"{taken[0]}: is there already and is not of a pack; move it away, or give -o ANOTHER"
+            )
+
+
 def _read_list(folder: Path, name: str) -> tuple[dict[str, Any], list[dict[str, Any]]] | None:
     """Header and rows of a shard's list, if both files are there and whole."""
+    header = _read_header(folder / f"{name}.jsonl")
+    if header is None:
+        return None
     try:
         lines = (folder / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
-        header, *rows = [json.loads(line) for line in lines]
+        rows = [json.loads(line) for line in lines[1:]]
         size = (folder / f"{name}.tar").stat().st_size
     except (OSError, ValueError):
         return None
-    return (header, rows) if header.get("bytes") == size and header.get("frames") == len(rows) else None
+    whole = header.get("bytes") == size and header.get("frames") == len(rows)
+    return (header, rows) if whole and all(isinstance(row, dict) for row in rows) else None
 
 
 def _entry(name: str, shard: dict[str, Any]) -> dict[str, Any]:
@@ -209,14 +240,14 @@ def _kept(folder: Path, name: str, items: list[_Item], header: dict[str, Any]) -
     if found is None or any(found[0].get(key) != value for key, value in header.items()):
         return None
     rows = found[1]
-    if [row["frame"] for row in rows] != [item.key for item in items]:
+    if [row.get("frame") for row in rows] != [item.key for item in items]:
         return None
     stamps: dict[Path, list[int]] = {}
     for row, item in zip(rows, items, strict=True):
         path = item.frame.path
         if path not in stamps:
             stamps[path] = _stamp(path)
-        if row["source"] != stamps[path]:
+        if row.get("source") != stamps[path]:
             return None
     return _entry(name, found[0])
 
@@ -234,18 +265,38 @@ def _other_shards(folder: Path, header: dict[str, Any], mine: set[str]) -> list[
                 f"{folder}: holds a pack with other options ({', '.join(different)}); "
                 "delete it, or give -o ANOTHER"
             )
-        splits = {name.rpartition("-")[0] for name in mine}
-        if file.stem not in mine and file.stem.rpartition("-")[0] not in splits:
+        if _split(file.stem) not in set(map(_split, mine)):
             entries.append(_entry(file.stem, found[0]))
     return entries
 
 
-def _delete_stale(folder: Path, files: set[str]) -> None:
-    """Shards of an earlier call that the index no longer names."""
+def _split(name: str) -> str:
+    """``train-00000`` -> ``train``."""
+    return name.rpartition("-")[0]
+
+
+def _delete_temporaries(folder: Path, names: set[str]) -> None:
+    """What a call of these splits left when it was killed."""
+    shards = "|".join(rf"{re.escape(split)}-\d{{5}}" for split in set(map(_split, names)))
+    for path in [
+        *left_temporaries(folder, shards, ".tar"),
+        *left_temporaries(folder, f"{shards}|{Path(INDEX).stem}", ".jsonl"),
+    ]:
+        path.unlink()
+
+
+def _delete_stale(folder: Path, names: set[str]) -> None:
+    """Shards of an earlier call of these splits that the index no longer names."""
+    splits = set(map(_split, names))
     for file in folder.glob("*.jsonl"):
-        if file.name != INDEX and f"{file.stem}.tar" not in files:
+        if file.name == INDEX or file.stem in names or _split(file.stem) not in splits:
+            continue
+        tar = file.with_suffix(".tar")
+        if _read_list(folder, file.stem) is not None:
+            tar.unlink()
             file.unlink()
-            file.with_suffix(".tar").unlink(missing_ok=True)
+        elif _read_header(file) is not None and not tar.exists():
+            file.unlink()
 
 
 def _stamp(path: Path) -> list[int]:
@@ -303,7 +354,10 @@ def _write_shard(
     options: PackOptions,
     done: queue.SimpleQueue[Any],
 ) -> dict[str, Any]:
-    """Writes a shard and then its list; the shard's line of the index."""
+    """Writes a shard; its line of the index.
+
+    The list is there before the tar file: what is beside no list is not of a pack (:func:`_check_names`).
+    """
     rows = []
     with atomic_path(folder / f"{name}.tar") as temporary:
         # The plain format of 1988 has no place for long or accented names; pax has, in a header of its own.
@@ -323,9 +377,9 @@ def _write_shard(
                     }
                 )  # fmt: skip
                 done.put(item.key)
-        length = temporary.stat().st_size
-    shard = {**header, "frames": len(rows), "bytes": length}
-    write_text(folder / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in [shard, *rows]))
+        shard = {**header, "frames": len(rows), "bytes": temporary.stat().st_size}
+        (folder / f"{name}.tar").unlink(missing_ok=True)  # the list of another may have its size
+        write_text(folder / f"{name}.jsonl", "".join(json.dumps(line) + "\n" for line in [shard, *rows]))
     return _entry(name, shard)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -36,6 +37,19 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def left_temporaries(folder: str | os.PathLike[str], stems: str, suffix: str) -> list[Path]:
+    """What :func:`atomic_path` left in a folder when its process was killed.
+
+    Args:
+        folder: need not exist.
+        stems: a regular expression for the stems of the files that were being written. suffix: theirs.
+    """
+    if not Path(folder).is_dir():
+        return []
+    name = re.compile(rf"\.(?:{stems})-[a-z0-9_]{{8}}{re.escape(suffix)}")  # as mkstemp names them
+    return [path for path in Path(folder).iterdir() if name.fullmatch(path.name)]
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

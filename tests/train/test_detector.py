@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -13,10 +14,19 @@ import torch
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou
 from vidpose.models.factory import create_model, save_model
-from vidpose.models.person_detector import load_detector
-from vidpose.train.detector import FrameDataset, augment, average_precision, build, score_detector
+from vidpose.models.person_detector import PersonDetector, load_detector
+from vidpose.train.detector import (
+    FrameDataset,
+    Sample,
+    augment,
+    average_precision,
+    build,
+    collate,
+    mosaic,
+    score_detector,
+)
 from vidpose.train.detector_scores import calibrate
-from vidpose.train.recipe import Recipe, load_recipe
+from vidpose.train.recipe import MixSection, Recipe, load_recipe
 from vidpose.train.run import train
 
 
@@ -121,6 +131,67 @@ def test_ignored_regions_are_masked():
     free = augment(image, boxes[:0], [], (128, 128), 128, np.random.default_rng(0))
     assert free.mask.all()
     assert sample.mask.mean() < free.mask.mean()
+
+
+def test_what_a_network_says_in_a_region_to_ignore_costs_nothing():
+    """Somebody without a label is neither a person nor background; the person beside it counts as before."""
+    torch.manual_seed(0)
+    model = PersonDetector(backbone="hrnet_w8_small", long_side=128, head_channels=8)
+    image, boxes = scene(np.random.default_rng(0), (128, 128))
+    mask = np.ones((32, 32), np.float32)
+    mask[:, 20:] = 0
+    [_, targets] = collate([Sample(image, boxes[:1], mask)])
+    out = model(torch.zeros(1, 3, 128, 128))
+    before = model.losses(out, targets)["total"]
+    out.logits[..., 20:] += 8
+    out.distances[..., 20:] *= 3
+    assert torch.equal(model.losses(out, targets)["total"], before)
+    out.logits[..., 19] += 8
+    assert model.losses(out, targets)["total"] > before + 1
+
+
+def test_a_mosaic_keeps_boxes_and_regions_with_their_pixels():
+    checked = 0
+    for seed in range(10):
+        image, boxes = scene(np.random.default_rng(seed), (240, 320))
+        image[:] = 0
+        for x1, y1, x2, y2 in boxes.astype(int):
+            image[y1 : y2 + 1, x1 : x2 + 1] = 255
+        whole = np.array([[0, 0], [320, 0], [320, 240], [0, 240]], dtype=float)
+        plain, hidden = (image, boxes.astype(int), []), (image * 0 + 128, boxes[:0], [whole])
+        sample = mosaic([plain, hidden, hidden, plain], (128, 160), 160, np.random.default_rng(seed))
+        assert sample.image.shape == (128, 160, 3) and sample.mask.shape == (32, 40)
+        count, _, stats, _ = cv2.connectedComponentsWithStats((sample.image[..., 0] > 200).astype(np.uint8))
+        seen = np.array([[x, y, x + w - 1, y + h - 1] for x, y, w, h, _ in stats[1:count]], dtype=float)
+        for box in sample.boxes:
+            assert box_iou(box[None], seen).max() > 0.5
+            checked += 1
+        centres = sample.image[2::4, 2::4, 0]
+        assert sample.mask[(centres > 120) & (centres < 136)].mean() < 0.1
+        assert sample.mask[:16, :20].mean() > 0.9 and sample.mask[16:, 20:].mean() > 0.9
+    assert checked > 10
+
+
+def test_data_sets_are_mixed_and_a_mosaics_frames_are_of_one(data_root: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"  # people neither in its pictures nor in its labels
+    shutil.copytree(data_root, empty)
+    for path in empty.glob("images/train/a/*.jpg"):
+        cv2.imwrite(str(path), np.zeros((96, 128, 3), np.uint8))
+    file = empty / "annotations" / "train" / "a.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    (tmp_path / "names.txt").write_text("images/train/a/000000.jpg\n")
+    mixed = recipe(data_root, max_steps=3, accelerator="cpu", tensorboard=False)
+    mixed.data.mosaic = 1.0
+    mixed.data.mix = [MixSection(root=str(empty), share=2, leave_out=str(tmp_path / "names.txt"))]
+    _, training, _ = build(mixed)
+    assert training.sources.tolist() == [0] * 5 + [1] * 4
+    assert all(len(training[(0, i)].boxes) == 0 for i in range(5, 9))
+    assert sum(len(training[(0, i)].boxes) for i in range(5)) > 15
+    mixed.output = str(tmp_path / "run")
+    assert train(mixed, quiet=True).steps == 3
+    mixed.data.mix[0].joint_weights = {"hip": 0.5}
+    with pytest.raises(InputError, match="learns no joints"):
+        build(mixed)
 
 
 def test_average_precision_by_hand():

@@ -1,11 +1,12 @@
 """Training of the small person detector: frames of a PoseTrack-layout data set, augmentation, loss, AP.
 
 A labelled frame is scaled, moved, mirrored and recoloured; its people's boxes are what the network
-learns, its ignore regions do not count.
+learns, its ignore regions do not count. Several data sets can be mixed, and several frames in one image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vidpose.data.frames import read_frame
+from vidpose.data.mixture import without_images
 from vidpose.data.readers import Frame, read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_area, box_iou, normalize_image
@@ -61,27 +63,42 @@ class FrameDataset(Dataset):
         size: (height, width) of a training image; ``None`` gives whole frames without augmentation.
         long_side: the network's input, from which the scale of a training image is jittered.
         seed: of the augmentation.
+        mosaic: share of the training images that are made of four frames (:func:`mosaic`), 0 to 1.
+        sources: [F] the data set of each frame, from 0; a mosaic's frames are of one. ``None``: one data set.
     """
 
     def __init__(
-        self, frames: list[Frame], size: tuple[int, int] | None, *, long_side: int, seed: int = 0
+        self,
+        frames: list[Frame],
+        size: tuple[int, int] | None,
+        *,
+        long_side: int,
+        seed: int = 0,
+        mosaic: float = 0.0,
+        sources: np.ndarray | None = None,
     ) -> None:
         self.frames = frames
         self.size = size
         self.long_side = long_side
         self.seed = seed
+        self.mosaic = mosaic
+        self.sources = np.zeros(len(frames), dtype=int) if sources is None else sources
 
     def __len__(self) -> int:
         return len(self.frames)
 
     def __getitem__(self, item: tuple[int, int] | int) -> Any:
         epoch, position = item if isinstance(item, tuple) else (0, item)
-        frame = self.frames[position]
-        image, people, ignored = load_frame(frame)
+        loaded = load_frame(self.frames[position])
         if self.size is None:
-            return image, people, ignored
+            return loaded
         rng = np.random.default_rng((self.seed, epoch, position))
-        sample = augment(image, people, ignored, self.size, self.long_side, rng)
+        if self.mosaic > 0 and rng.random() < self.mosaic:
+            same = np.flatnonzero(self.sources == self.sources[position])
+            others = [load_frame(self.frames[i]) for i in rng.choice(same, 3)]
+            sample = mosaic([loaded, *others], self.size, self.long_side, rng)
+        else:
+            sample = augment(*loaded, self.size, self.long_side, rng)
         sample.image = recolour(sample.image, rng)
         return sample
 
@@ -150,6 +167,33 @@ def augment(
         col = int(np.clip(((x1 + x2) / 2 + 0.5) // STRIDE, 0, mask.shape[1] - 1))
         mask[row, col] = 1
     return Sample(view, people, mask)
+
+
+def mosaic(
+    frames: Sequence[tuple[np.ndarray, np.ndarray, list[np.ndarray]]],
+    size: tuple[int, int],
+    long_side: int,
+    rng: np.random.Generator,
+) -> Sample:
+    """A random view of each of four frames at half the scale, side by side (Bochkovskiy et al., 2020).
+
+    It makes pictures of several people out of pictures of one.
+
+    Args:
+        frames: four times image, boxes and polygons, as of :func:`augment`.
+        size: (height, width) of the whole, multiples of 8.
+        long_side: as of :func:`augment`.
+        rng: all randomness.
+    """
+    height, width = size[0] // 2, size[1] // 2
+    views = [augment(*frame, (height, width), long_side // 2, rng) for frame in frames]
+    for view, (row, column) in zip(views, ((0, 0), (0, 1), (1, 0), (1, 1)), strict=True):
+        view.boxes = view.boxes + np.array([column * width, row * height] * 2)
+    image, mask = (
+        np.concatenate([np.concatenate(parts[:2], axis=1), np.concatenate(parts[2:], axis=1)])
+        for parts in ([view.image for view in views], [view.mask for view in views])
+    )
+    return Sample(image, np.concatenate([view.boxes for view in views]), mask)
 
 
 def _nearest(shift: float, view: float, frame: float) -> float:
@@ -363,25 +407,50 @@ def build(recipe: Recipe) -> tuple[PersonDetector, FrameDataset, FrameDataset]:
         start_from(model, recipe.train.init_from)
     # The height of a 4:3 picture; portrait pictures are cut, which the jitter does anyway.
     size = (-(-model.long_side * 3 // 4 // MULTIPLE) * MULTIPLE, model.long_side)
-    training = FrameDataset(_frames(recipe, "train"), size, long_side=model.long_side, seed=recipe.train.seed)
-    return model, training, FrameDataset(_frames(recipe, "val"), None, long_side=model.long_side)
+    parts = _training_frames(recipe)
+    training = FrameDataset(
+        [frame for part in parts for frame in part],
+        size,
+        long_side=model.long_side,
+        seed=recipe.train.seed,
+        mosaic=recipe.data.mosaic,
+        sources=np.repeat(np.arange(len(parts)), [len(part) for part in parts]),
+    )
+    return model, training, FrameDataset(_validation_frames(recipe), None, long_side=model.long_side)
 
 
-def _frames(recipe: Recipe, part: str) -> list[Frame]:
-    """The labelled frames of ``train`` or ``val``."""
+def _training_frames(recipe: Recipe) -> list[list[Frame]]:
+    """The labelled frames of ``data.root`` and of each part of ``data.mix``."""
     data = recipe.data
-    split, root, layout, every = data.train_split, data.root, data.layout, 1
-    if part == "val":
-        split, root, every = data.val_split, data.val_root or data.root, recipe.train.val_every_frames
-        layout = layout if data.val_root is None else "auto"
-    return labelled_frames(root, split, layout, recipe.train.limit_val if part == "val" else None, every)
+    if any(part.joint_weights for part in data.mix):
+        raise InputError("recipe: data.mix: joint_weights are for pose models, a detector learns no joints")
+    own = labelled_frames(data.root, data.train_split, data.layout, leave_out=data.leave_out)
+    return [own, *(labelled_frames(p.root, p.split, p.layout, leave_out=p.leave_out) for p in data.mix)]
+
+
+def _validation_frames(recipe: Recipe) -> list[Frame]:
+    data, options = recipe.data, recipe.train
+    layout = data.layout if data.val_root is None else "auto"
+    return labelled_frames(
+        data.val_root or data.root, data.val_split, layout, options.limit_val, options.val_every_frames
+    )
 
 
 def labelled_frames(
-    root: str, split: str, layout: str = "auto", videos: int | None = None, every: int = 1
+    root: str,
+    split: str,
+    layout: str = "auto",
+    videos: int | None = None,
+    every: int = 1,
+    leave_out: str | None = None,
 ) -> list[Frame]:
-    """Every so many-th labelled frame of the first ``videos`` of a split, of all for ``None``."""
-    chosen = read_dataset(root, split, layout).videos[:videos]
+    """Every so many-th labelled frame of the first ``videos`` of a split, of all for ``None``.
+
+    Args:
+        leave_out: a file of image names that do not count (:func:`without_images`).
+    """
+    data = read_dataset(root, split, layout)
+    chosen = (without_images(data, leave_out) if leave_out else data).videos[:videos]
     frames = [f for video in chosen for f in [f for f in video.frames if f.is_labeled][::every]]
     if not frames:
         raise InputError(f"{root}: split {split!r} has no labelled frame")

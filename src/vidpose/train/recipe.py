@@ -111,6 +111,8 @@ class DataSection(_Section):
     """Share of the clips in which the face is made coarse, blurred or one colour, as in anonymised video."""
     occlude: float = Field(default=0.0, ge=0, le=1)
     """Share of the clips onto which pieces of other pictures are pasted; hidden joints keep their labels."""
+    mosaic: float = Field(default=0.0, ge=0, le=1)
+    """Share of a detector's training images that are made of four frames, each at half the scale."""
 
     @field_validator("interval")
     @classmethod

@@ -364,7 +364,7 @@ def _detector_parts(recipe: Recipe) -> _Parts:
     def score(module: Any) -> dict[str, float]:
         return score_detector(module.model, validation, dtype=autocast_type(recipe) or torch.float32)
 
-    return _Parts(training, collate, make_module, score)
+    return _Parts(training, collate, make_module, score, training.sources if recipe.data.mix else None)
 
 
 class TrainingData(lightning.LightningDataModule):

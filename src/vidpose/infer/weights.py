@@ -63,7 +63,7 @@ def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> t
 
 def weights_folder() -> Path:
     """Where the weights that ship with vidpose lie."""
-    return Path(str(resources.files("vidpose"))) / "weights"
+    return Path(str(resources.files("vidpose"))) / "weights" / "rendered"
 
 
 def _shipped(name: str) -> Path:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from vidpose.data.dataset import Video
 from vidpose.data.readers import read_dataset
 from vidpose.data.synthesis.write import synthesize
+from vidpose.evaluate.sequence import head_size
+from vidpose.evaluate.units import HEAD_OF_BOX
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import GUESSES, Guesses, features, fuse, load_fusion
@@ -123,3 +127,39 @@ def test_nothing_to_learn_from_is_told(
         run(monkeypatch, tmp_path / "none", "-o", tmp_path / "f.safetensors")
     assert stopped.value.code == 2
     assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def of_the_body_alone(video: Video, joints: Skeleton) -> Video:
+    """The video as real ones are labelled: no head box, and nothing of the head."""
+    head = [joints.index[name] for name in ("nose", "head_bottom", "head_top")]
+    frames = []
+    for frame in video.frames:
+        people = []
+        for person in frame.people:
+            keypoints = person.keypoints.copy()
+            keypoints[head] = 0
+            people.append(replace(person, keypoints=keypoints, head_box_xyxy=None))
+        frames.append(replace(frame, people=people))
+    return replace(video, frames=frames)
+
+
+def test_people_without_head_box_are_measured_by_their_box(root: Path, network: PoseModel) -> None:
+    data = read_dataset(root, "train")
+    video = of_the_body_alone(data.videos[0], data.skeleton)
+    _, tracks, truth, unit = thin(video, np.array([2, 9]))
+    for number, frame in enumerate(video.frames):
+        for person in frame.people:
+            if person.track_id == tracks[0].track_id:
+                x1, y1, x2, y2 = person.box_xyxy
+                assert unit[number, 0] == pytest.approx(HEAD_OF_BOX * max(x2 - x1, y2 - y1))
+    assert np.isnan(truth[:, data.skeleton.index["nose"]]).all()
+    found = examples(video, data.skeleton, 5, np.random.default_rng(0), network)
+    assert found is not None and len(found.truth) and np.isfinite(found.features).all()
+
+
+def test_head_boxes_are_the_unit_where_there_are_any(root: Path) -> None:
+    video = read_dataset(root, "train").videos[0]
+    _, _, _, unit = thin(video, np.array([2, 9]))
+    person = video.frames[4].people[0]
+    assert person.head_box_xyxy is not None
+    assert unit[4, 0] == pytest.approx(head_size(*person.head_box_xyxy))

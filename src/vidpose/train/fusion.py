@@ -4,7 +4,8 @@ DATA are data sets of videos that are labelled in every frame (PoseTrack's layou
 must not have been trained on them, or it is trusted too much. Labels are thinned to every T-th frame, T from
 2 to 22, the rest is propagated by every guess there is, and a small network learns from how wrong each of
 them was: weights that bring their mean nearest to the truth, and the probability that this is within PCKh
-0.5.
+0.5. Joints without labels teach nothing; PCKh's unit of people without head box is estimated from their box
+(:func:`vidpose.evaluate.units.pckh_unit`).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from vidpose import progress
 from vidpose.data.dataset import Video
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
-from vidpose.evaluate.sequence import head_size
+from vidpose.evaluate.units import pckh_unit
 from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.fuse import GUESSES, Fusion, features
@@ -78,8 +79,7 @@ def thin(video: Video, labelled: np.ndarray) -> tuple[Columns, list[Track], np.n
         for number, person in zip(whole[track.track_id].frames, whole[track.track_id].people, strict=True):
             known = person.keypoints[:, 2] > 0
             truth[number, mine][known] = person.keypoints[known, :2]
-            if person.head_box_xyxy is not None:
-                unit[number, mine] = head_size(*person.head_box_xyxy)
+            unit[number, mine] = pckh_unit(person.head_box_xyxy, person.box_xyxy)
     return columns, tracks, truth, unit
 
 

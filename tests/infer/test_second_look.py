@@ -155,10 +155,11 @@ def test_on_the_packaged_clip_boxes_fit_no_worse_and_no_more_are_false(street, t
 
 def test_scores_are_fitted_and_go_with_the_file(street, tmp_path):
     out = tmp_path / "fitted.safetensors"
-    run = fit(shipped_detector(), f"{street}:val", out)
+    run = fit(shipped_detector(), out, f"{street}:val", f"{street}:val")
     assert run.returncode == 0, run.stderr
     card = load_detector(out).card
-    assert LookFit.from_card(card) is not None and card["calibrated"]["on"] == f"{street.name}:val"
+    assert LookFit.from_card(card) is not None
+    assert card["calibrated"]["on"] == f"{street.name}:val; {street.name}:val"
 
     before = shipped_detector().read_bytes()
     for data, target, told in (
@@ -166,11 +167,11 @@ def test_scores_are_fitted_and_go_with_the_file(street, tmp_path):
         (f"{street}:train", out, "train"),
         (f"{street}:val", Path("/proc/none/x.safetensors"), "/proc/none"),
     ):
-        run = fit(shipped_detector(), data, target)
+        run = fit(shipped_detector(), target, data)
         assert run.returncode == 2 and "Traceback" not in run.stderr and told in run.stderr, run.stderr
     assert shipped_detector().read_bytes() == before
 
 
-def fit(detector: Path, data: str, out: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "vidpose.train.detector_scores", str(detector), data, "-o", str(out)]
+def fit(detector: Path, out: Path, *data: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "vidpose.train.detector_scores", str(detector), *data, "-o", str(out)]
     return subprocess.run(command, capture_output=True, text=True, check=False)

@@ -1,7 +1,7 @@
 """Makes a trained detector's scores probabilities, and fits its second look:
-``python -m vidpose.train.detector_scores FILE DIR:SPLIT -o OUT``.
+``python -m vidpose.train.detector_scores FILE DIR:SPLIT [DIR:SPLIT ...] -o OUT``.
 
-DIR holds labelled frames that training has not seen. FILE stays as it is.
+Each DIR holds labelled frames that training has not seen, all of them count alike. FILE stays as it is.
 """
 
 from __future__ import annotations
@@ -121,16 +121,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("detector", help="one of ours, .safetensors")
-    parser.add_argument("data", metavar="DIR:SPLIT")
+    parser.add_argument("data", nargs="+", metavar="DIR:SPLIT")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     try:
-        folder, split = parse_place(options.data)
+        places = [parse_place(place) for place in options.data]
         model = load_detector(options.detector)
-        frames = FrameDataset(labelled_frames(folder, split), None, long_side=model.long_side)
+        labelled = [frame for place in places for frame in labelled_frames(*place)]
+        frames = FrameDataset(labelled, None, long_side=model.long_side)
         scale, shift = calibrate(model, frames)
         fit = fit_second_look(model, Looker(load_pose_model(LOOKER)[0]), frames)
-        how = {"on": f"{Path(folder).name}:{split}", "scale": scale, "shift": shift}
+        told = "; ".join(f"{Path(folder).name}:{split}" for folder, split in places)
+        how = {"on": told, "scale": scale, "shift": shift}
         card = {**model.card, "calibrated": how, "second_look": fit.to_card()}
         save_detector(model, options.output, card, half=False)
     except (InputError, OSError) as error:

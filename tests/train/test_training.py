@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -319,3 +320,25 @@ def test_validate_wants_the_recipes_model(learnt, root: Path, tmp_path: Path) ->
         validate(
             "tdmi_small", learnt.best_weights, [*SMALL, f"data.root={root}", f"output={tmp_path}"], quiet=True
         )
+
+
+def test_missing_head_boxes_are_told_before_the_training_and_another_protocol_needs_none(
+    root: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(root, data)
+    for file in data.glob("annotations/*/*.json"):
+        content = json.loads(file.read_text())
+        for annotation in content["annotations"]:
+            del annotation["bbox_head"]
+        file.write_text(json.dumps(content))
+    options = [*SMALL, f"data.root={data}", "data.photometric=0", "train.max_steps=1", "train.epochs=1"]
+    with pytest.raises(InputError, match=r"without a head box.*set test.protocol=jhmdb"):
+        train("hrnet_small", [*options, f"output={tmp_path / 'run'}"], quiet=True)
+    assert not (tmp_path / "run" / "log.csv").exists()
+    result = train(
+        "hrnet_small", [*options, "test.protocol=jhmdb", f"output={tmp_path / 'other'}"], quiet=True
+    )
+    assert result.best_map is not None
+    with pytest.raises(InputError, match="unknown protocol 'banana'"):
+        train("hrnet_small", [*options[:-1], "test.protocol=banana", f"output={tmp_path / 'third'}"], quiet=True)

@@ -197,6 +197,8 @@ class TestSection(_Section):
     flip: bool = False
     batch_size: int | None = Field(default=None, ge=1)
     """Defaults to the training batch size."""
+    protocol: str | None = None
+    """Of `vidpose evaluate`; unset: the data set's own."""
 
 
 class Recipe(_Section):

@@ -19,6 +19,7 @@ from vidpose.data.layouts import find_layout
 from vidpose.data.readers import read_whole, usable
 from vidpose.device import native_bfloat16
 from vidpose.errors import InputError
+from vidpose.evaluate.protocols import find_protocol
 from vidpose.io.boxes import boxes_maker
 from vidpose.models.factory import create_model, describe_checkpoint, load_model, load_weights
 from vidpose.models.video_model import PoseModel
@@ -93,7 +94,8 @@ class SplitScorer:
         whole, layout = read_whole(
             data.val_root or data.root, data.val_split, data.layout if data.val_root is None else "auto"
         )
-        self.protocol = layout.protocol
+        self.protocol = recipe.test.protocol or layout.protocol
+        find_protocol(self.protocol)
         self.data: PoseDataset = usable(whole, layout.skeleton)
         joint_order(model, self.data.skeleton)
         self.chosen = choose_frames(self.data, videos=options.limit_val, every=options.val_every_frames)
@@ -104,6 +106,7 @@ class SplitScorer:
         self.samples = [s for s in samples if (s.video, s.frame) in self.chosen]
         if not self.samples:
             raise InputError(f"{self.data.root}: split {self.data.split!r} has no person to score")
+        self._check_head_boxes()
         self.dataset = ClipDataset(
             self.data,
             self.samples,
@@ -120,6 +123,19 @@ class SplitScorer:
         if rank_zero_only.rank == 0:
             _empty(folder / "truth")
             write_truth(whole, self.chosen, folder / "truth", layout.skeleton)
+
+    def _check_head_boxes(self) -> None:
+        """PoseTrack's AP counts in sizes of heads: that they are missing is found out before the training."""
+        if self.protocol not in ("posetrack", "posetrack21"):
+            return
+        for video, frame in self.chosen:
+            for person in self.data.videos[video].frames[frame].people:
+                if person.head_box_xyxy is None and (person.keypoints[:, 2] > 0).any():
+                    raise InputError(
+                        f"{self.data.root}: split {self.data.split!r} has people without a head box, which "
+                        f"the protocol {self.protocol} needs: set test.protocol=jhmdb (PCK by the box), or "
+                        "data.val_root to other data"
+                    )
 
     def __call__(
         self,

@@ -78,12 +78,18 @@ def estimate(
         float,
         typer.Option("--oks-nms", help="Of two poses more alike than this the weaker goes; 1: all stay."),
     ] = 0.6,
-    hold: Annotated[
-        int,
+    detect_every: Annotated[
+        float,
         typer.Option(
-            "--hold", min=1, max=16, help="Key frames that may share one crop: faster, slightly less exact."
+            "--detect-every",
+            min=0.0,
+            max=1.0,
+            help="Seconds between frames that the detector sees; boxes between are interpolated. 0: all.",
         ),
-    ] = 1,
+    ] = 0.15,
+    hold: Annotated[
+        int, typer.Option("--hold", min=1, max=16, help="Key frames that may share one crop; 1: none do.")
+    ] = 16,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -109,6 +115,7 @@ def estimate(
         min_track_score=min_track_score,
         max_people=max_people,
         oks_nms=oks_nms,
+        detect_every=detect_every,
         hold=hold,
         quiet=quiet,
     )

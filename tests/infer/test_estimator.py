@@ -15,6 +15,7 @@ from vidpose.errors import InputError
 from vidpose.infer.crops import make_windows, split_track
 from vidpose.infer.detect import Detection
 from vidpose.infer.estimator import MAX_GROUP, PoseEstimator
+from vidpose.io.video_writer import VideoWriter
 from vidpose.models.factory import create_model, save_model
 
 
@@ -57,7 +58,7 @@ def test_coordinates_are_exact_to_a_fraction_of_a_pixel(scene, options):
 
 
 def test_sharing_a_crop_sends_each_frame_through_the_backbone_once(scene):
-    alone, shared = estimator(scene), estimator(scene, hold=4, hold_iou=0.6)
+    alone, shared = estimator(scene, hold=1), estimator(scene, hold=4, hold_iou=0.6)
     alone(scene / "scene")
     shared(scene / "scene")
     # Two people: 12 key frames of 5 frames less 3 + 3 repeated at the borders; strips of 6, 8 and 6 frames.
@@ -90,11 +91,36 @@ def test_frames_come_in_order_and_few_are_held(tmp_path, tracker, hold):
 
 def test_it_is_lazy(scene):
     """Asking for one frame reads only as far as look-ahead and batch need."""
-    stream = estimator(scene, look_ahead=0, batch_size=1).stream(scene / "scene")
+    stream = estimator(scene, look_ahead=0, batch_size=1, hold=1).stream(scene / "scene")
     first = next(stream)
     assert first.index == 0 and stream.frames_held <= 8
     stream.close()
     assert list(stream) == []
+
+
+def test_boxes_between_seen_frames_give_the_same_poses(scene, tmp_path):
+    """The dots move evenly, so that interpolated boxes are the true ones."""
+    seen: list[int] = []
+
+    def detect(images, keys):
+        seen.extend(key.index for key in keys)
+        boxes = [np.stack([box_at(key.index, 0), box_at(key.index, 1)]) for key in keys]
+        return [Detection(pair, np.array([0.9, 0.8])) for pair in boxes]
+
+    video = tmp_path / "scene.mp4"
+    frames = sorted((scene / "scene").glob("*.png"))
+    with VideoWriter(video, 25, SIZE) as writer:
+        for k, path in enumerate(frames):
+            writer.write(cv2.imread(str(path))[..., ::-1], k / 25)
+    whole = estimator(detector=detect, detect_every=0)(video)
+    assert seen == list(range(len(frames)))
+    seen.clear()
+    sparse = estimator(detector=detect)(video)
+    assert seen[:3] == [0, 4, 8] and len(seen) <= len(frames) // 4 + 2
+    assert (whole.info["detect_every"], sparse.info["detect_every"]) == (0, 0.15)
+    for a, b in zip(whole, sparse, strict=True):
+        np.testing.assert_allclose(a.boxes, b.boxes, atol=1.5)
+        np.testing.assert_allclose(a.keypoints[:, :3], b.keypoints[:, :3], atol=0.5)
 
 
 def test_missed_people_are_filled_in_and_marked(tmp_path):
@@ -283,6 +309,7 @@ def test_boxes_of_another_video_are_told(scene, tmp_path):
     ("options", "said"),
     [
         ({"decoder": "argmax"}, "dark"),
+        ({"detect_every": 2}, "0 to 1 seconds"),
         ({"device": "tpu"}, "cpu"),
         ({"precision": "int8"}, "bf16"),
         ({"precision": "fp16"}, "GPU"),

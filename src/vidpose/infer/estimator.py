@@ -16,12 +16,14 @@ from vidpose.device import precision_name, resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner, Strip, make_windows, split_track
-from vidpose.infer.detect import BoxFile, Detector, FrameKey, build_detector
+from vidpose.infer.detect import BoxFile, Detection, Detector, FrameKey, FullFrame, build_detector
 from vidpose.infer.leaps import REACH_S, LeapFilter
 from vidpose.infer.smooth import KeypointSmoother
+from vidpose.infer.sparse_detect import SparseDetection, interval_frames
 from vidpose.infer.track import Tracker, Tracks
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.video import VideoSource, open_video
+from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.video_model import PoseModel
 from vidpose.results import FramePoses, VideoPoses
 from vidpose.skeletons import COCO17, POSETRACK15, Skeleton, convert_keypoints
@@ -57,6 +59,9 @@ class PoseEstimator:
             it. Boxes from a file all count.
         max_people: the best so many of a frame stay.
         look_ahead: frames that tracking may wait, to fill gaps.
+        detect_every: seconds from one frame that the detector sees to the next; between them boxes are
+            interpolated where people match, else it sees more (:mod:`vidpose.infer.sparse_detect`). 0: all
+            frames. Live sources, and sources without a clock, are seen whole.
         hold: consecutive key frames of a person that may share one crop, so that each frame passes the
             backbone once instead of T times; 1: every key frame has its own crop, as in training.
         hold_iou: they share it while their mean box overlaps each box by this much.
@@ -86,8 +91,9 @@ class PoseEstimator:
         min_track_score: float = 0.6,
         max_people: int = 50,
         look_ahead: int = 12,
-        hold: int = 1,
-        hold_iou: float = 0.85,
+        detect_every: float = 0.15,
+        hold: int = 16,
+        hold_iou: float = 0.7,
         padding: float = 1.25,
     ) -> None:
         if decoder not in DECODERS:
@@ -99,6 +105,8 @@ class PoseEstimator:
             raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can share a crop")
         if not 0 < oks_nms <= 1:
             raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
+        if not 0 <= detect_every <= 1:
+            raise InputError(f"detect_every is {detect_every}: it must be 0 to 1 seconds")
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
@@ -120,6 +128,7 @@ class PoseEstimator:
             self.model, self.weights = model, "given"
         else:
             self.model, self.weights = load_pose_model(model, weights)
+            fold_batch_norms(self.model)
         self.model = self.model.to(self.device).eval()
         if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -142,6 +151,7 @@ class PoseEstimator:
         self.oks_nms = oks_nms
         self._new_tracker = lambda fps: Tracker(fps=fps, **tracking)
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
+        self.detect_every = detect_every
         self.hold = hold
         self.hold_iou = hold_iou
         self.runner = CropRunner(
@@ -168,6 +178,7 @@ class PoseEstimator:
             "steady": self._steady_frames > 0,
             "smooth": bool(smooth),
             "oks_nms": self.oks_nms,
+            "detect_every": detect_every,
             "hold": hold,
             "device": self.device.type,
             "precision": precision_name(self.dtype),
@@ -263,10 +274,14 @@ class PoseStream:
         self._held: deque[_Frame] = deque()  # frames first..last that may still be needed
         self._first = 0  # position of the first held frame
         self._read = 0  # frames read so far
+        self._detected = 0  # frames so far whose boxes the tracker has
         self._tracks: deque[Tracks] = deque()  # of frames next_key.. , ready
         self._next_key = 0
         self._live = video.num_frames is None
         detector = estimator.detector
+        whole = self._live or isinstance(detector, (BoxFile, FullFrame))
+        seconds = 0.0 if whole else estimator.detect_every
+        self._sparse = SparseDetection(detector, interval_frames(seconds, video.fps))
         self._matched = detector.matched if isinstance(detector, BoxFile) else 0  # by earlier sources
         # silent: 25 frames/s where the source has no clock.
         reach = max(round(REACH_S * (video.fps or 25.0)), 1)
@@ -324,7 +339,7 @@ class PoseStream:
     def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
         estimator = self._estimator
         reach = estimator.runner.num_frames // 2
-        at_once = 1 if self._live else 4
+        at_once = 1 if self._live else max(self._sparse.interval, 4)
         ended = False
         while not ended:
             ended = self._read_frames(at_once)
@@ -353,12 +368,19 @@ class PoseStream:
                 new.append(_Frame(frame.index, frame.time_s, frame.file_name, frame.image))
         if new:
             keys = [FrameKey(f.index, f.file_name) for f in new]
-            detections = self._estimator.detector([f.image for f in new], keys)
-            for frame_, detection in zip(new, detections, strict=True):
-                self._tracks.extend(self._tracker.update(detection, frame_.image))
             self._held.extend(new)
             self._read += len(new)
+            self._track(self._sparse.update([f.image for f in new], keys))
+        if ended:
+            self._track(self._sparse.flush())
         return ended
+
+    def _track(self, detections: Sequence[Detection]) -> None:
+        """Takes the next frames' boxes to the tracker."""
+        for detection in detections:
+            image = self._held[self._detected - self._first].image
+            self._detected += 1
+            self._tracks.extend(self._tracker.update(detection, image))
 
     def _next_group(self, reach: int, ended: bool) -> list[Tracks]:
         """Tracks of the next key frames that are to be estimated together; empty: read on first."""

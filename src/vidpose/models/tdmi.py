@@ -119,9 +119,11 @@ class TDMI(PoseModel):
 
     def extract(self, frames: Tensor) -> Features:
         features = super().extract(frames)
-        if isinstance(self.head, TDMIHead) and isinstance(self.head.encoder, FlowEncoder):
-            return {**features, "frames": frames}
-        return features
+        if not isinstance(self.head, TDMIHead):
+            return features
+        if isinstance(self.head.encoder, FlowEncoder):
+            return {"stage4": features["stage4"], "frames": frames}
+        return {stage: features[stage] for stage in self.head.stages}
 
     def forward(self, clips: Tensor) -> PoseOutput:
         """Poses of the key frames of clips [B, T, 3, H, W]: heatmaps [B, J, H/4, W/4]."""
@@ -167,6 +169,8 @@ class TDMIHead(nn.Module):
         super().__init__()
         self.num_frames = num_frames
         self.encoder = encoder
+        self.stages = encoder.stages if isinstance(encoder, TemporalDifferenceEncoder) else ["stage4"]
+        """Of the backbone that are looked at."""
         self.factors = factors
         # silent: how TDMI-ST aggregates the sequence; here one convolution over all frames' channels.
         self.sequence = conv_bn(num_frames * channels, channels, 3) if spatio_temporal else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import lightning
@@ -13,7 +14,8 @@ from torch import Tensor, nn
 
 from vidpose.data.clips import prepare_clips
 from vidpose.geometry import gaussian_heatmaps
-from vidpose.models.video_model import PoseModel
+from vidpose.models.video_model import Features, PoseModel
+from vidpose.train.feature_cache import FeatureCache, cached_features, given_features
 from vidpose.train.recipe import TrainSection
 
 
@@ -53,10 +55,12 @@ class PoseModule(TrainedModule):
     """
 
     propagates = False
+    cache: FeatureCache | None = None
+    """Of ``train.cache_features``."""
 
     def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
         model: PoseModel = self.model
-        clips = prepare_clips(batch["clips"], channels_last=self.options.channels_last)
+        clips, features = self._clips(batch)
         key = clips.shape[1] // 2
         points, weights = batch["points"], batch["weights"]
         targets = gaussian_heatmaps(points[:, key], weights[:, key], model.heatmap_size, model.sigma)
@@ -69,7 +73,21 @@ class PoseModule(TrainedModule):
         if self.propagates:
             chance = torch.rand(len(clips), 1, device=clips.device) < self.options.given_labels
             given = given_labels(model, points, weights, batch["times"], chance)
-        return self.total(model.losses(model(clips, **given), targets, weights[:, key], **extra))
+        with given_features(model, features) if features is not None else nullcontext():
+            out = model(clips, **given)
+        return self.total(model.losses(out, targets, weights[:, key], **extra))
+
+    def _clips(self, batch: dict[str, Tensor]) -> tuple[Tensor, Features | None]:
+        """Normalised clips [B, T, 3, H, W], and their features where they are kept: then clips are empty."""
+        features = cached_features(batch)
+        if features is not None:
+            shape = (*batch["times"].shape, 3, *self.model.input_size)
+            return batch["points"].new_zeros(()).expand(shape), features
+        clips = prepare_clips(batch["clips"], channels_last=self.options.channels_last)
+        if self.cache is not None:
+            features = self.model.extract(clips.flatten(0, 1))
+            features = self.cache.write(batch["rows"].cpu().numpy(), features, batch)
+        return clips, features
 
 
 def given_labels(

@@ -160,6 +160,9 @@ class TrainSection(_Section):
     given_labels: float = Field(default=0.0, ge=0, le=1)
     """With ``data.interval``: how often the labels of the first and the last frame are given in training.
     Validation always gives them."""
+    cache_features: int = Field(default=0, ge=0)
+    """Features of a frozen backbone are kept in the run's folder for so many augmentations of each sample,
+    which come again every so many epochs; 0: every epoch augments anew."""
     train_backbone: bool = False
     init_from: str | None = None
     """Weights to start from (file or hub id): a single-frame model's backbone, and its head where it fits."""

@@ -32,6 +32,7 @@ from vidpose.models.factory import create_model, load_weights, model_entry, save
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK15, Skeleton
 from vidpose.train import callbacks
+from vidpose.train.feature_cache import FOLDER, CachedClips, FeatureCache, collate_cached
 from vidpose.train.module import PoseModule
 from vidpose.train.predict import fork_where_possible, joint_order, model_joints
 from vidpose.train.recipe import Recipe, check_types, load_recipe, recipe_differences
@@ -284,9 +285,15 @@ def _pose_parts(recipe: Recipe, quiet: bool) -> _Parts:
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         module = PoseModule(model, recipe.train, steps_per_epoch=per_epoch, total_steps=total)
         module.propagates = recipe.data.interval is not None
+        module.cache = cache
         return module
 
+    turns = recipe.train.cache_features
+    folder = Path(recipe.output) / FOLDER
+    cache = FeatureCache(folder, model, len(dataset), turns) if turns else None
     sources = origin[[sample.video for sample in samples]] if recipe.data.mix else None
+    if cache is not None:
+        return _Parts(CachedClips(dataset, cache), collate_cached, make_module, score, sources)
     return _Parts(dataset, collate_clips, make_module, score, sources)
 
 
@@ -397,6 +404,7 @@ class TrainingData(lightning.LightningDataModule):
             groups=_groups_of(self.dataset, options.group_frames),
             sources=self.sources,
             shares=[self.recipe.data.share, *(part.share for part in self.recipe.data.mix)],
+            turns=options.cache_features,
         )
         return DataLoader(
             self.dataset,
@@ -413,6 +421,8 @@ def _groups_of(dataset: Dataset, frames: int) -> Any:
     """What :class:`StepBatchSampler` takes as ``groups``."""
     if not frames:
         return None
+    if isinstance(dataset, CachedClips):
+        dataset = dataset.clips
     if not isinstance(dataset, ClipDataset):
         raise InputError("train.group_frames is for pose models, whose clips share frames")
     return dataset.groups(frames)

@@ -29,6 +29,7 @@ class StepBatchSampler(Sampler):
         sources: [length] which data set a sample comes from, from 0; ``None``: one data set.
         shares: how many samples each data set gives, relative to the others. An epoch still has ``length``
             samples; a data set's own are taken in random order, all of them before one is taken again.
+        turns: the samples that an epoch draws by shares come again so many epochs later; 0: others do.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class StepBatchSampler(Sampler):
         groups: np.ndarray | None = None,
         sources: np.ndarray | None = None,
         shares: Sequence[float] = (),
+        turns: int = 0,
     ) -> None:
+        self.turns = turns
         self.groups = groups
         self._pools = [] if sources is None else [np.flatnonzero(sources == k) for k in range(len(shares))]
         self._counts = _apportion(length, shares) if self._pools else []
@@ -74,7 +77,8 @@ class StepBatchSampler(Sampler):
         rng = np.random.default_rng(np.random.SeedSequence((self.seed, epoch)))
         order = rng.permutation(self.length)
         if self._pools:
-            parts = [self._drawn(k, epoch) for k in range(len(self._pools))]
+            turn = epoch % self.turns if self.turns else epoch
+            parts = [self._drawn(k, turn) for k in range(len(self._pools))]
             order = np.concatenate(parts)[order]
         if self.groups is not None:  # the groups in random order, and each one's samples in random order
             place = rng.permutation(int(self.groups.max()) + 1)[self.groups]

@@ -154,7 +154,9 @@ def validate(
     recipe: Annotated[
         str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped one.")
     ],
-    weights: Annotated[str, typer.Option("--weights", help="A file, a hub id, or `default`.")],
+    weights: Annotated[
+        str, typer.Option("--weights", help="A set that `vidpose weights` lists, a file, or a hub id.")
+    ],
     overrides: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Argument(metavar="[KEY=VALUE]...", help="Values in place of the recipe's."),
@@ -420,21 +422,36 @@ def models(
         print(format_models(rows))
 
 
+@app.command("weights")
+def list_weights(as_json: AsJson = False) -> None:
+    """The sets of trained weights: what each learned from, which are installed, how to get the others."""
+    from vidpose.weight_sets import format_weight_sets, list_weight_sets
+
+    sets = list_weight_sets()
+    if as_json:
+        print_json([found.to_dict() for found in sets])
+    else:
+        print(format_weight_sets(sets))
+
+
 @app.command()
 def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `vidpose models`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .onnx or .pt2.")],
     weights: Weights = "default",
+    quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Writes a model as ONNX or torch.export program, checked against the original."""
     from vidpose.infer.weights import load_pose_model
     from vidpose.models.export import export_model
+    from vidpose.weight_sets import tell_weights
 
-    loaded, _ = load_pose_model(name, weights)
+    loaded, used = load_pose_model(name, weights)
+    tell_weights(used, quiet=quiet)
     report = export_model(loaded, output)
     if as_json:
-        print_json(report.to_dict())
+        print_json({**report.to_dict(), "weights": used})
     else:
         print(report)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from vidpose.cli_options import AsJson, Quiet, print_json
+from vidpose.cli_options import AsJson, Quiet, Weights, print_json
 
 if TYPE_CHECKING:
     from vidpose.infer.propagation import PropagatedLabels
@@ -36,10 +36,7 @@ def propagate(
             "or posewarper.",
         ),
     ] = "auto",
-    weights: Annotated[
-        str,
-        typer.Option("--weights", help="Of auto's and stdpose's network, of posewarper: a file or a hub id."),
-    ] = "default",
+    weights: Weights = "default",
     one_way: Annotated[
         bool, typer.Option("--one-way", help="Optical flow from the nearest label alone.")
     ] = False,
@@ -128,6 +125,7 @@ def suggest(
         typer.Argument(metavar="LABELS", help="Labels that there are; without: evenly spaced frames."),
     ] = None,
     count: Annotated[int, typer.Option("-n", help="How many frames.", min=1)] = 10,
+    weights: Weights = "default",
     first_frame: Annotated[
         Optional[int],  # noqa: UP045
         typer.Option("--first-frame", help="Number that LABELS gives to the first frame."),
@@ -138,7 +136,7 @@ def suggest(
     """Which frames to label next."""
     from vidpose.infer.propagation.suggest import suggest as run
 
-    found = run(source, labels, count, first_frame=first_frame, quiet=quiet)
+    found = run(source, labels, count, weights=weights, first_frame=first_frame, quiet=quiet)
     if as_json:
         print_json([one.to_dict() for one in found])
         return
@@ -155,10 +153,11 @@ def review(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", help="For the corrected labels; default: LABELS with .reviewed."),
     ] = None,
+    weights: Weights = "default",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
 ) -> None:
     """A page on which labels are corrected and propagated again."""
     from vidpose.review.server import review as run
 
-    run(video, labels, output, port=port, browser=browser)
+    run(video, labels, output, weights=weights, port=port, browser=browser)

@@ -10,13 +10,17 @@ import typer
 from vidpose.errors import InputError
 
 Model = Annotated[str, typer.Option("--model", help="A name from `vidpose models`.")]
-Weights = Annotated[str, typer.Option("--weights", help="A file, a hub id, or `default`.")]
+Weights = Annotated[
+    str, typer.Option("--weights", help="A set that `vidpose weights` lists, a file, or a hub id.")
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
 Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
 Detector = Annotated[
     str,
     typer.Option(
-        "--detector", help="auto, rtdetr, dfine, a hub id or folder of such a model, boxes.json, full-frame."
+        "--detector",
+        help="auto (of the set of weights), the name of a set, rtdetr, dfine, a hub id or folder of such a "
+        "model, boxes.json, full-frame.",
     ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]

@@ -10,10 +10,10 @@ import cv2
 import pytest
 
 from vidpose import PoseEstimator, demo
-from vidpose.infer.weights import weights_folder
 from vidpose.io.video import open_video
+from vidpose.weight_sets import find_weight_set
 
-WEIGHTS = weights_folder()
+WEIGHTS = find_weight_set("default").require()
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_clip import FRAMES, SIZE
 
-VERBS = ("estimate", "train", "validate", "evaluate", "data", "models", "export", "view")
+VERBS = ("estimate", "train", "validate", "evaluate", "data", "models", "weights", "export", "view")
 
 
 def test_help_lists_every_verb_and_imports_nothing_heavy():

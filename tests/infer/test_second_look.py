@@ -14,7 +14,7 @@ import pytest
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou
-from vidpose.infer.detect import build_detector, shipped_detector
+from vidpose.infer.detect import build_detector, detector_file
 from vidpose.infer.second_look import LookFit, join_views, mix_boxes, opinions, probability, see
 from vidpose.io.video import open_video
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
@@ -95,7 +95,7 @@ def test_views_are_averaged_where_they_agree():
 
 def test_the_mirrored_view_comes_back_to_its_place():
     """A picture and its mirror image give the same boxes, mirrored, whichever view is the smaller one."""
-    model = load_detector(shipped_detector())
+    model = load_detector(detector_file()[0])
     with open_video(CLIP) as video:
         image = next(iter(video)).image
     plain, turned = (see(model, [i])[0] for i in (image, np.ascontiguousarray(image[:, ::-1])))
@@ -106,7 +106,7 @@ def test_the_mirrored_view_comes_back_to_its_place():
 
 
 def test_a_large_picture_is_seen_in_a_small_copy_and_its_boxes_are_large():
-    model = load_detector(shipped_detector())
+    model = load_detector(detector_file()[0])
     with open_video(CLIP) as video:
         image = next(iter(video)).image
     [(boxes, scores)] = see(model, [image])
@@ -139,7 +139,7 @@ def street(tmp_path_factory) -> Path:
 
 
 def test_on_the_packaged_clip_boxes_fit_no_worse_and_no_more_are_false(street, tmp_path):
-    save_detector(load_detector(shipped_detector()), tmp_path / "plain.safetensors", {}, half=False)
+    save_detector(load_detector(detector_file()[0]), tmp_path / "plain.safetensors", {}, half=False)
     detectors = [build_detector(spec, device="cpu") for spec in ("auto", tmp_path / "plain.safetensors")]
     overlaps, false = [[], []], [0, 0]
     for _, frame in read_dataset(street, "val").frames():
@@ -155,21 +155,21 @@ def test_on_the_packaged_clip_boxes_fit_no_worse_and_no_more_are_false(street, t
 
 def test_scores_are_fitted_and_go_with_the_file(street, tmp_path):
     out = tmp_path / "fitted.safetensors"
-    run = fit(shipped_detector(), out, f"{street}:val", f"{street}:val")
+    run = fit(detector_file()[0], out, f"{street}:val", f"{street}:val")
     assert run.returncode == 0, run.stderr
     card = load_detector(out).card
     assert LookFit.from_card(card) is not None
     assert card["calibrated"]["on"] == f"{street.name}:val; {street.name}:val"
 
-    before = shipped_detector().read_bytes()
+    before = detector_file()[0].read_bytes()
     for data, target, told in (
         (str(street), out, "DIR:SPLIT"),
         (f"{street}:train", out, "train"),
         (f"{street}:val", Path("/proc/none/x.safetensors"), "/proc/none"),
     ):
-        run = fit(shipped_detector(), target, data)
+        run = fit(detector_file()[0], target, data)
         assert run.returncode == 2 and "Traceback" not in run.stderr and told in run.stderr, run.stderr
-    assert shipped_detector().read_bytes() == before
+    assert detector_file()[0].read_bytes() == before
 
 
 def fit(detector: Path, out: Path, *data: str) -> subprocess.CompletedProcess[str]:

@@ -1,6 +1,6 @@
 """Person detectors: every one a callable from images to boxes.
 
-``auto`` is the small network that comes with vidpose; RT-DETR v2 and D-FINE come from ``transformers``; a
+``auto`` is the small network of a set of weights; RT-DETR v2 and D-FINE come from ``transformers``; a
 JSON file gives boxes that somebody else found; ``full-frame`` says that one person fills the picture.
 """
 
@@ -20,17 +20,15 @@ from vidpose.device import resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
 from vidpose.infer.second_look import Looker, LookFit, second_look, see
-from vidpose.infer.weights import load_pose_model, weights_folder
+from vidpose.infer.weights import load_pose_model
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
 from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.person_detector import PersonDetector, load_detector, non_maximum_suppression
-
-SHIPPED = "person_detector.safetensors"
-"""The small detector's file in the package's folder ``weights``."""
+from vidpose.weight_sets import DEFAULT, DETECTOR, find_file, list_set_names, set_name
 
 LOOKER = "hrnet"
-"""The shipped pose model that takes the second look."""
+"""The pose model that takes the second look, of the set of weights that holds the detector."""
 
 HUB_DETECTORS = {"rtdetr": "PekingU/rtdetr_v2_r18vd", "dfine": "ustc-community/dfine-small-coco"}
 """Short names for detectors of ``transformers``; any other hub id or folder works as well."""
@@ -72,6 +70,7 @@ class Detector(Protocol):
 def build_detector(
     spec: str | os.PathLike[str] = "auto",
     *,
+    weights: str | os.PathLike[str] = "default",
     device: str | torch.device = "auto",
     precision: str = "auto",
     min_score: float = 0.2,
@@ -81,8 +80,11 @@ def build_detector(
     """A detector by its name.
 
     Args:
-        spec: ``auto``; ``rtdetr`` or ``dfine``; a hub id or folder of a detector of ``transformers``; our own
-            detector's ``.safetensors``; a ``.json`` file of boxes; or ``full-frame``.
+        spec: ``auto``, or the name of a set of weights; ``rtdetr`` or ``dfine``; a hub id or folder of a
+            detector of ``transformers``; our own detector's ``.safetensors``; a ``.json`` file of boxes; or
+            ``full-frame``.
+        weights: name of the set that ``auto`` is taken from, and the pose model of a second look; the default
+            set where it is a file or a hub id.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         min_score: boxes below are left out, 0 to 1.
@@ -106,27 +108,37 @@ def build_detector(
         return BoxFile(text, limits)
     where = resolve_device(device) if isinstance(device, str) else device
     dtype = resolve_precision(precision, where)
-    if text == "auto" or (text.lower().endswith(".safetensors") and Path(text).is_file()):
-        model = load_detector(shipped_detector() if text == "auto" else text, where)
-        return SmallDetector(model, limits, dtype, name=text)
+    if text in ("auto", "default", *list_set_names()):
+        path, found_in = detector_file(weights if text == "auto" else text)
+        return SmallDetector(load_detector(path, where), limits, dtype, name=text, weights=found_in)
+    if text.lower().endswith(".safetensors") and Path(text).is_file():
+        weights = set_name(weights) or DEFAULT
+        return SmallDetector(load_detector(text, where), limits, dtype, name=text, weights=weights)
     source = HUB_DETECTORS.get(text, text)
     if source == text and not Path(text).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         raise InputError(
-            f"detector {text!r}: no such file or folder; give auto, rtdetr, dfine, full-frame, a boxes.json, "
-            "or a hub id such as PekingU/rtdetr_v2_r50vd"
+            f"detector {text!r}: no such file or folder; give auto, the name of a set of weights, rtdetr, "
+            "dfine, full-frame, a boxes.json, or a hub id such as PekingU/rtdetr_v2_r50vd"
         )
     return HubDetector(source, limits, where, dtype)
 
 
-def shipped_detector() -> Path:
-    """The small detector's weights inside the package."""
-    path = weights_folder() / SHIPPED
-    if not path.is_file():
+def detector_file(weights: str | os.PathLike[str] = "default") -> tuple[Path, str]:
+    """The small detector's file in a set of weights, and the name of the set that holds it.
+
+    Args:
+        weights: name of a set; a file or a hub id means the default set.
+
+    Raises:
+        InputError: the set is unknown or not installed, or no detector is.
+    """
+    found = find_file(DETECTOR, weights)
+    if found is None:
         raise InputError(
-            f"detector 'auto': {path} is missing from this installation; reinstall vidpose, or give "
-            "--detector rtdetr, full-frame or a boxes.json"
+            f"weights {weights}: {DETECTOR} is in no set here; give --detector rtdetr, full-frame or a "
+            "boxes.json"
         )
-    return path
+    return found
 
 
 @dataclass(frozen=True)
@@ -159,18 +171,25 @@ class FullFrame:
 
 
 class SmallDetector:
-    """Our own network (:mod:`vidpose.models.person_detector`), and the second look of the shipped ``hrnet``
-    where the detector's file says how (:mod:`vidpose.infer.second_look`).
+    """Our own network (:mod:`vidpose.models.person_detector`), and the second look of a set's ``hrnet`` where
+    the detector's file says how (:mod:`vidpose.infer.second_look`).
 
     Args:
         model: becomes this detector's own.
+        weights: name of the set that the second look's pose model is taken from.
 
     Raises:
         InputError: what the file says of a second look cannot be read.
     """
 
     def __init__(
-        self, model: PersonDetector, limits: _Limits, dtype: torch.dtype, *, name: str = "auto"
+        self,
+        model: PersonDetector,
+        limits: _Limits,
+        dtype: torch.dtype,
+        *,
+        name: str = "auto",
+        weights: str = "default",
     ) -> None:
         for part in (model.backbone, model.heads):
             fold_batch_norms(part)
@@ -179,8 +198,10 @@ class SmallDetector:
         self.dtype = dtype
         self.name = name
         self.fit = LookFit.from_card(model.card)
+        self.weights = None if self.fit is None and name.endswith(".safetensors") else weights
+        """The set of the network, or of the second look's pose model; ``None``: of neither."""
         if self.fit is not None:
-            poses = load_pose_model(LOOKER)[0].to(next(model.parameters()).device)
+            poses = load_pose_model(LOOKER, weights)[0].to(next(model.parameters()).device)
             fold_batch_norms(poses.backbone)
             self.look = Looker(poses.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
 

@@ -22,6 +22,7 @@ from vidpose.io.spool import FrameSpool
 from vidpose.io.video import VideoWriter
 from vidpose.results import FramePoses
 from vidpose.view.draw import draw_poses
+from vidpose.weight_sets import tell_weights
 
 
 @dataclass
@@ -43,6 +44,10 @@ class EstimateSummary:
     seconds: float
     fps: float
     """Frames per second of computing, from opening the source to its last pose."""
+    weights: str
+    """The pose model's set of weights, or its file."""
+    detector_weights: str | None
+    """The detector's set; ``None``: its weights are of no set."""
     interrupted: bool = False
     """A live source that was ended with Ctrl-C."""
 
@@ -102,6 +107,7 @@ def estimate(
         estimator = PoseEstimator(**options)
     elif options:
         raise InputError(f"options {', '.join(options)} have no effect on a ready estimator")
+    tell_weights(estimator.info["weights"], detector=estimator.info["detector_weights"], quiet=quiet)
     summaries: list[EstimateSummary] = []
     failures: list[InputError] = []
     for source, target, video in zip(inputs, targets, videos, strict=True):
@@ -183,6 +189,8 @@ def _estimate_one(
         skipped=stream.skipped,
         seconds=round(seconds, 3),
         fps=round(count / max(seconds, 1e-9), 2),
+        weights=estimator.info["weights"],
+        detector_weights=estimator.info["detector_weights"],
         interrupted=interrupted.is_set(),
     )
 

@@ -37,9 +37,10 @@ class PoseEstimator:
 
     Args:
         model: a name of ``list_models()``, or a model.
-        weights: ``default`` (what ships with vidpose), a checkpoint file, or a hub id; not used where
-            ``model`` is a model.
-        detector: what :func:`vidpose.infer.detect.build_detector` takes, or a detector.
+        weights: name of a set (:mod:`vidpose.weight_sets`): ``default``, ``rendered``, …; a checkpoint file,
+            or a hub id. Where ``model`` is a model, the set is the detector's alone.
+        detector: what :func:`vidpose.infer.detect.build_detector` takes, or a detector; ``auto`` is that of
+            the set ``weights``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         tracker: ``bytetrack``, ``ocsort``, ``botsort`` or ``none``.
@@ -139,6 +140,7 @@ class PoseEstimator:
             if callable(detector)
             else build_detector(
                 detector,
+                weights=weights,
                 device=self.device,
                 precision=precision,
                 min_score=min_box_score,
@@ -170,6 +172,7 @@ class PoseEstimator:
             "input_size": list(self.model.input_size),
             "num_frames": self.runner.num_frames,
             "detector": getattr(self.detector, "name", type(self.detector).__name__),
+            "detector_weights": getattr(self.detector, "weights", None),
             "min_box_score": min_box_score,
             "min_track_score": tracking["min_track_score"],
             "tracker": tracker,

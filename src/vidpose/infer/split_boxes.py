@@ -23,6 +23,7 @@ from vidpose.geometry import box_iou, xyxy_to_xywh
 from vidpose.infer.detect import FrameKey, build_detector
 from vidpose.io.boxes import PERSON_CATEGORY
 from vidpose.io.files import atomic_path, check_writable
+from vidpose.weight_sets import tell_weights
 
 MATCH_IOU = 0.5
 SHOWN_SCORES = (0.2, 0.4)
@@ -114,6 +115,7 @@ def detect_split(
         find = build_detector(
             detector, device=device, precision=precision, min_score=min_score, nms_iou=nms_iou
         )
+        tell_weights(None, detector=getattr(find, "weights", None), quiet=quiet)
         with part.open("a", encoding="utf-8") as file:
             rows = _rows(frames[done:], find, batch_size, made_by)
             for row in progress.track(

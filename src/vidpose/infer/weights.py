@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import resources
 from pathlib import Path
 
 from vidpose.errors import InputError
@@ -11,8 +10,9 @@ from vidpose.io.download import resolve_file
 from vidpose.models.checkpoint_files import locate, read_checkpoint
 from vidpose.models.checkpoint_formats import convert, guess_backbone
 from vidpose.models.checkpoint_methods import METHODS
-from vidpose.models.factory import MODELS, create_model, list_models, load_model, load_weights
+from vidpose.models.factory import MODELS, create_model, list_models, load_model, load_weights, model_entry
 from vidpose.models.video_model import PoseModel
+from vidpose.weight_sets import find_file, find_weight_set, set_name
 
 
 def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> tuple[PoseModel, str]:
@@ -20,17 +20,22 @@ def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> t
 
     Args:
         name: of ``list_models()``.
-        weights: ``default``: what ships with vidpose for this model; our checkpoint; or any checkpoint that
-            ``load_weights`` reads and that fills the model's head too.
+        weights: name of a set (:mod:`vidpose.weight_sets`), ``default`` among them; our checkpoint; or any
+            checkpoint that ``load_weights`` reads and that fills the model's head too.
+
+    Returns:
+        The model, and the real name of the set that holds it, or the checkpoint as it was given.
 
     Raises:
-        InputError: unknown name, nothing shipped for it, or weights of another model.
+        InputError: unknown name, a set that is not installed or has nothing for it, or weights of another
+            model.
     """
     if name not in list_models():
         raise InputError(f"unknown model {name!r}; known: {', '.join(list_models())}")
     text = os.fspath(weights)
-    if text == "default":
-        return load_model(_shipped(name)), "default"
+    if set_name(text) is not None:
+        path, found_in = pose_file(name, text)
+        return load_model(path), found_in
     path = locate(weights) if Path(text).expanduser().exists() else resolve_file(text)
     checkpoint = read_checkpoint(path)
     if checkpoint.description is not None:
@@ -61,18 +66,22 @@ def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> t
     return model.eval(), text
 
 
-def weights_folder() -> Path:
-    """Where the weights that ship with vidpose lie."""
-    return Path(str(resources.files("vidpose"))) / "weights" / "rendered"
+def pose_file(name: str, weights: str | os.PathLike[str] = "default") -> tuple[Path, str]:
+    """A model's file in a set, and the name of the set that holds it.
 
+    Args:
+        name: of ``list_models()``. weights: name of a set.
 
-def _shipped(name: str) -> Path:
-    folder = weights_folder()
-    path = folder / f"{name}.safetensors"
-    if path.is_file():
-        return path
-    known = (
-        sorted(p.stem for p in folder.glob("*.safetensors") if p.stem in MODELS) if folder.is_dir() else []
-    )
-    have = f"weights ship for {', '.join(known)}" if known else "this installation has no shipped weights"
-    raise InputError(f"model {name!r} has no default weights ({have}); give --weights FILE or a hub id")
+    Raises:
+        InputError: the set is unknown, not installed, or has no such model.
+    """
+    model_entry(name)  # an unknown name is told as such
+    found = find_file(f"{name}.safetensors", weights)
+    if found is None:
+        wanted = find_weight_set(os.fspath(weights))
+        known = ", ".join(path.stem for path in wanted.files if path.stem in MODELS)
+        raise InputError(
+            f"model {name!r} has no default weights (the set {wanted.name} has {known or 'none'}); "
+            "give --weights FILE or a hub id"
+        )
+    return found

@@ -190,13 +190,20 @@ async def serve(session: ReviewSession, *, port: int = 0, tell: Callable[[str], 
 
 
 def review(
-    video: str, labels: Path, output: Path | None = None, *, port: int = 0, browser: bool = True
+    video: str,
+    labels: Path,
+    output: Path | None = None,
+    *,
+    weights: str = "default",
+    port: int = 0,
+    browser: bool = True,
 ) -> None:
     """Opens the page and serves it until Ctrl-C.
 
     Args:
         video: a video file, image folder or glob. labels: of some of its frames.
         output: for the corrected labels; ``None``: beside ``labels``, with ``.reviewed`` in its name.
+        weights: of what propagates between labels (:func:`vidpose.propagate`).
         port: 0: any that is free.
 
     Raises:
@@ -206,7 +213,7 @@ def review(
 
     output = output or labels.with_name(f"{labels.stem}.reviewed{labels.suffix}")
     check_output(output, [video, str(labels)], None)
-    session = ReviewSession(video, labels, output, quiet=False)
+    session = ReviewSession(video, labels, output, weights=weights, quiet=False)
     for remark in session.labels.remarks:
         print(f"note: {remark}")
 

@@ -20,8 +20,9 @@ from vidpose.infer.propagation.columns import Columns, arrange
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import PROVENANCE, load_labels, make_tracks, place_tracks
-from vidpose.infer.propagation.run import PropagatedLabels, assemble, by_fusion, load_network
+from vidpose.infer.propagation.run import PropagatedLabels, assemble, by_fusion, load_network, used_weights
 from vidpose.infer.propagation.store import Arrays, BlockStore
+from vidpose.weight_sets import tell_weights
 
 from .journal import Journal
 from .standing import standing_in_box
@@ -82,12 +83,15 @@ class ReviewSession:
         video: a video file, image folder or glob.
         labels: labels of some or all of its frames. Poses that are marked ``propagated`` are made anew.
         output: where :meth:`save` writes; a journal of the edits lies beside it.
+        weights: of the network and the fusion of propagation (:func:`vidpose.propagate`).
         quiet: no progress of propagation on standard error.
 
     Every edit is a label of one joint. Methods may be called from several threads.
     """
 
-    def __init__(self, video: str | Path, labels: Path, output: Path, *, quiet: bool = True) -> None:
+    def __init__(
+        self, video: str | Path, labels: Path, output: Path, *, weights: str = "default", quiet: bool = True
+    ) -> None:
         self._quiet = quiet
         self.frames = NumberedFrames(video)
         self.labels = load_labels(labels, self.frames.count, self.frames.names)
@@ -98,7 +102,10 @@ class ReviewSession:
         """To be held while the arrays below are read together."""
         self.result: PropagatedLabels | None = None
         self._flows = PairFlows(self.frames, "dis")
-        self._network = load_network("auto")
+        self._weights = weights
+        self._network = load_network("auto", weights)
+        network, fusion = used_weights("auto", weights)
+        tell_weights(network, fusion=fusion, quiet=quiet)
         self._carried: OrderedDict[bytes, tuple[np.ndarray, ...]] = OrderedDict()
         self.track_ids: list[int] = []
         """[P] of the labels' people, then of those added here, whether that was undone or not."""
@@ -223,8 +230,9 @@ class ReviewSession:
         if tracks:  # not everybody was removed
             store, title = _Kept(self._carried, columns), f"propagate {self.frames.name}"
             points, confidence = by_fusion(
-                columns, tracks, self._flows, self.joints, self._network, store, title, self._quiet
-            )
+                columns, tracks, self._flows, self.joints, self._network, store, title, self._quiet,
+                weights=self._weights,
+            )  # fmt: skip
         labels = replace(labels, frames=given, tracks=tracks, partial=partial, absent=absent)
         return assemble(labels, columns, points, confidence, self.frames, "auto")
 

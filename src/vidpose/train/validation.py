@@ -20,11 +20,13 @@ from vidpose.data.readers import read_whole, usable
 from vidpose.device import native_bfloat16
 from vidpose.errors import InputError
 from vidpose.evaluate.protocols import find_protocol
+from vidpose.infer.weights import pose_file
 from vidpose.io.boxes import boxes_maker
 from vidpose.models.factory import create_model, describe_checkpoint, load_model, load_weights
 from vidpose.models.video_model import PoseModel
 from vidpose.train.predict import choose_frames, joint_order, predict_samples, write_predictions, write_truth
 from vidpose.train.recipe import Recipe, load_recipe
+from vidpose.weight_sets import set_name, tell_weights
 
 
 @dataclass
@@ -232,7 +234,8 @@ def validate(
 
     Args:
         recipe: as in :func:`train`; ``limit_val`` and ``val_every_frames`` hold here too.
-        weights: what ``train`` exported, or any checkpoint that ``load_weights`` reads.
+        weights: what ``train`` exported, any checkpoint that ``load_weights`` reads, or the name of a set
+            (:mod:`vidpose.weight_sets`).
 
     Returns:
         Scores, settings, and the folder of prediction files (``OUTPUT/validation/predictions``).
@@ -240,6 +243,10 @@ def validate(
     settings = load_recipe(recipe, list(overrides))
     if settings.task != "pose":
         raise InputError("validate scores pose models; a detector's AP is in its run's validation.csv")
+    shown = os.fspath(weights)
+    if set_name(weights) is not None:
+        weights, shown = pose_file(settings.model.name, weights)
+        tell_weights(shown, quiet=quiet)
     model = _load(settings, weights)
     device = "cuda" if torch.cuda.is_available() and settings.train.accelerator != "cpu" else "cpu"
     model.to(device)
@@ -248,7 +255,7 @@ def validate(
     folder = Path(settings.output) / "validation"
     scorer = SplitScorer(settings, model, folder, quiet=quiet)
     scores = scorer(model, device, autocast_type(settings), quiet=quiet)
-    named = {"model": settings.model.name, "weights": str(weights), **evaluation_settings(settings)}
+    named = {"model": settings.model.name, "weights": shown, **evaluation_settings(settings)}
     return ValidationResult(scores, named, str(folder / "predictions"), str(folder / "truth"))
 
 

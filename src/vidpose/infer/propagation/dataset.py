@@ -16,11 +16,12 @@ from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.models.video_model import PoseModel
+from vidpose.weight_sets import tell_weights
 
 from .frames import NumberedFrames
 from .network import fingerprint
 from .people import PROVENANCE, arrange_labels, is_labelled
-from .run import check_method, load_network, propagate_labels
+from .run import check_method, load_network, propagate_labels, used_weights
 from .store import BlockStore, job_key
 
 
@@ -37,6 +38,10 @@ class TrainSetReport:
     given: int
     """Poses whose labels were used."""
     propagated: int
+    weights: str | None = None
+    """The network's set of weights, or its file; ``None``: no network was asked."""
+    fusion_weights: str | None = None
+    """The set of ``auto``'s fusion."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -92,6 +97,7 @@ def fill_labels(
     method: str = "auto",
     model: PoseModel | None = None,
     *,
+    weights: str | os.PathLike[str] = "default",
     one_way: bool = False,
     extend: int | None = None,
     work: Path | None = None,
@@ -100,7 +106,8 @@ def fill_labels(
     """The data with poses in the frames that have none.
 
     Args:
-        model: of a method that asks a network; ``None``: the one that ships.
+        model: of a method that asks a network; ``None``: that of ``weights``.
+        weights: name of the set of ``auto``'s fusion, and of the network.
         one_way: flow from the nearest label alone.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
             as usually lie between two labels.
@@ -110,14 +117,14 @@ def fill_labels(
         InputError: frames that cannot be read, or two people of one frame with the same track id.
     """
     check_method(method, one_way)
-    model = model if model is not None else load_network(method)
+    model = model if model is not None else load_network(method, weights)
     videos = []
     for number, video in enumerate(progress.track(data.videos, "propagate", unit="videos", quiet=quiet)):
         if len(video.frames) < 2 or not any(_by_hand(person) for f in video.frames for person in f.people):
             videos.append(video)
             continue
         folder = work / f"{number:05d}" if work is not None else None
-        videos.append(_fill(video, data, method, model, one_way, extend, folder))
+        videos.append(_fill(video, data, method, model, weights, one_way, extend, folder))
     return replace(data, videos=videos)
 
 
@@ -131,6 +138,7 @@ def _fill(
     data: PoseDataset,
     method: str,
     model: PoseModel | None,
+    weights: str | os.PathLike[str],
     one_way: bool,
     extend: int | None,
     work: Path | None,
@@ -150,7 +158,9 @@ def _fill(
             ]
             settings = method, fingerprint(model), extend, frames.count, frames.grey_side, told
             store = BlockStore(work, job_key([frames.path(0)], settings))
-        filled = propagate_labels(labels, frames, method, model, one_way=one_way, store=store).frames
+        filled = propagate_labels(
+            labels, frames, method, model, weights=weights, one_way=one_way, store=store
+        ).frames
     finally:
         frames.close()
     # The frames that the data set names, with its own numbers and names for them.
@@ -206,11 +216,12 @@ def propagate_dataset(
     if not given:
         raise InputError(f"{source}: split {split!r} has no labelled person to propagate")
     model = load_network(method, weights)
+    network, fusion = used_weights(method, weights)
+    tell_weights(network, fusion=fusion, quiet=quiet)
     place = Path(work) if work is not None else None
-    filled = fill_labels(data, method, model, extend=extend, work=place, quiet=quiet)
+    filled = fill_labels(data, method, model, weights=weights, extend=extend, work=place, quiet=quiet)
     linked = all(frame.video_frame is None for _, frame in data.frames())
     write_labels([filled], target, "posetrack18", images="link" if linked else "copy", quiet=quiet)
     total = sum(len(frame.people) for _, frame in filled.frames())
-    return TrainSetReport(
-        str(source), str(out), split, method, interval, len(data.videos), given, total - given
-    )
+    counts = len(data.videos), given, total - given
+    return TrainSetReport(str(source), str(out), split, method, interval, *counts, network, fusion)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,12 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vidpose.errors import InputError
-from vidpose.infer.weights import weights_folder
 from vidpose.skeletons import Skeleton
+from vidpose.weight_sets import FUSION, find_file
 
 from .columns import Columns
 
-FILE = "propagation.safetensors"
 GUESSES = ("forward", "backward", "line", "curve", "network")
 KINDS = ("nose", "head", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
 """Of joints, by a part of their names."""
@@ -115,18 +115,26 @@ class Fusion(nn.Module):
         return (weights[..., None] * torch.nan_to_num(points)).sum(dim=1), out[:, -1]
 
 
-@lru_cache(maxsize=1)
-def load_fusion(path: Path | None = None) -> Fusion:
-    """The fusion that ships with vidpose, or one that :mod:`vidpose.train.fusion` wrote.
+def fusion_file(weights: str | os.PathLike[str] = "default") -> tuple[Path, str]:
+    """The fusion's file in a set of weights, and the name of the set that holds it.
+
+    Args:
+        weights: name of a set; a network's file or a hub id means the default set.
 
     Raises:
-        InputError: the installation lacks it.
+        InputError: the set is unknown or not installed, or no fusion is.
     """
-    path = path or weights_folder() / FILE
-    if not path.is_file():
-        raise InputError(f"{path}: is missing from this installation; --method dis needs no weights")
+    found = find_file(FUSION, weights)
+    if found is None:
+        raise InputError(f"weights {weights}: {FUSION} is in no set here; --method dis needs no weights")
+    return found
+
+
+@lru_cache(maxsize=1)
+def load_fusion(path: Path | None = None) -> Fusion:
+    """The fusion in a file that :mod:`vidpose.train.fusion` wrote; ``None``: the default set's."""
     model = Fusion()
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(load_file(path or fusion_file()[0]))
     return model.eval()
 
 

@@ -17,21 +17,24 @@ from vidpose.data.convert import FORMATS, file_suffix, write_labels
 from vidpose.data.dataset import Frame, Person, PoseDataset
 from vidpose.device import resolve_device
 from vidpose.errors import InputError
-from vidpose.infer.weights import load_pose_model
+from vidpose.infer.weights import load_pose_model, pose_file
 from vidpose.io.files import check_writable
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
+from vidpose.weight_sets import set_name, tell_weights
 
 from . import methods
 from .columns import Columns, arrange
 from .frames import NumberedFrames
-from .fuse import Guesses, fuse, load_fusion
+from .fuse import Guesses, fuse, fusion_file, load_fusion
 from .motion import FLOWS, PairFlows
 from .network import NETWORKS, by_network, fingerprint
 from .people import ABSENT, PROVENANCE, Track, VideoLabels, load_labels
 from .store import Arrays, BlockStore, job_key
 
 METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS, *NETWORKS)
+_ASKED = {"auto": "stdpose", **NETWORKS}
+"""Of methods that ask a network: its name."""
 
 
 @dataclass
@@ -50,6 +53,10 @@ class PropagatedLabels:
     """Poses that were propagated."""
     remarks: list[str] = field(default_factory=list)
     """What is odd in the labels' file, or was left out of it."""
+    weights: str | None = None
+    """The network's set of weights, or its file; ``None``: no network was asked."""
+    fusion_weights: str | None = None
+    """The set of ``auto``'s fusion."""
 
     @property
     def skeleton(self) -> Skeleton:
@@ -90,6 +97,8 @@ class PropagatedLabels:
     def to_dict(self) -> dict[str, Any]:
         return {
             "method": self.method,
+            "weights": self.weights,
+            "fusion_weights": self.fusion_weights,
             "frames": len(self.frames),
             "people": len({person.track_id for frame in self.frames for person in frame.people}),
             "given": self.given,
@@ -148,7 +157,8 @@ def propagate(
             STDPose sees, fused by learned confidence; or one of ``METHODS`` alone: ``copy`` the nearest
             label, ``interpolate``, ``spline``, optical flow from both labels, blended by distance, or a
             network that takes labels; ``stdpose-estimation`` is shown none.
-        weights: of ``auto``'s STDPose, of ``stdpose`` and of ``posewarper``: a file or a hub id.
+        weights: of ``auto``'s STDPose, of ``stdpose`` and of ``posewarper``: name of a set
+            (:mod:`vidpose.weight_sets`), a file or a hub id. ``auto``'s fusion is of the same set.
         one_way: flow from the nearest label alone.
         first_frame: number that the labels give to the first frame; ``None``: found by looking.
         extend: frames by which people go on before their first and after their last label; ``None``: as many
@@ -164,12 +174,18 @@ def propagate(
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
         model = load_network(method, weights)
+        network, fusion = used_weights(method, weights)
+        tell_weights(network, fusion=fusion, quiet=quiet)
         store = None
         if work:
             settings = method, fingerprint(model), first_frame, extend, frames.count, frames.grey_side
             files = [frames.path(0), frames.path(frames.count - 1), labels]
             store = BlockStore(Path(work), job_key(files, settings))
-        return propagate_labels(found, frames, method, model, one_way=one_way, store=store, quiet=quiet)
+        result = propagate_labels(
+            found, frames, method, model, weights=weights, one_way=one_way, store=store, quiet=quiet
+        )
+        result.weights, result.fusion_weights = network, fusion
+        return result
     finally:
         frames.close()
 
@@ -185,9 +201,31 @@ def check_method(method: str, one_way: bool = False) -> None:
 
 
 def load_network(method: str, weights: str | os.PathLike[str] = "default") -> PoseModel | None:
-    """The model of a method that asks a network (``auto``: STDPose), ``None`` for others."""
-    name = {"auto": "stdpose", **NETWORKS}.get(method)
+    """The model of a method that asks a network (``auto``: STDPose), ``None`` for others.
+
+    Args:
+        weights: name of a set, a file or a hub id.
+
+    Raises:
+        InputError: as of :func:`vidpose.infer.weights.load_pose_model`.
+    """
+    name = _ASKED.get(method)
     return None if name is None else load_pose_model(name, weights)[0].to(resolve_device("auto"))
+
+
+def used_weights(method: str, weights: str | os.PathLike[str] = "default") -> tuple[str | None, str | None]:
+    """The set of weights, or the file, of the network that a method asks, and the set of its fusion.
+
+    ``None``: it has none.
+
+    Raises:
+        InputError: the set is unknown or not installed, or has no such network.
+    """
+    name = _ASKED.get(method)
+    if name is None:
+        return None, None
+    network = os.fspath(weights) if set_name(weights) is None else pose_file(name, weights)[1]
+    return network, fusion_file(weights)[1] if method == "auto" else None
 
 
 def propagate_labels(
@@ -196,6 +234,7 @@ def propagate_labels(
     method: str = "auto",
     model: PoseModel | None = None,
     *,
+    weights: str | os.PathLike[str] = "default",
     one_way: bool = False,
     store: BlockStore | None = None,
     quiet: bool = True,
@@ -203,11 +242,12 @@ def propagate_labels(
     """:func:`propagate` with labels in memory.
 
     Args:
-        model: of a method that asks a network (:func:`load_network`). store: for finished parts.
+        model: of a method that asks a network (:func:`load_network`). weights: of ``auto``'s fusion: name of
+            a set. store: for finished parts.
     """
     columns = arrange(labels.tracks, frames.count)
     store = store or BlockStore(None, "")
-    points, confidence = _solve(columns, frames, labels, method, model, one_way, store, quiet)
+    points, confidence = _solve(columns, frames, labels, method, model, weights, one_way, store, quiet)
     return assemble(labels, columns, points, confidence, frames, method)
 
 
@@ -217,6 +257,7 @@ def _solve(
     labels: VideoLabels,
     method: str,
     network: PoseModel | None,
+    weights: str | os.PathLike[str],
     one_way: bool,
     store: BlockStore,
     quiet: bool,
@@ -229,7 +270,7 @@ def _solve(
     tracks, joints, title = labels.tracks, labels.data.skeleton, f"propagate {frames.name}"
     if method == "auto":
         flows = PairFlows(frames, "dis")
-        return by_fusion(columns, tracks, flows, joints, network, store, title, quiet)
+        return by_fusion(columns, tracks, flows, joints, network, store, title, quiet, weights=weights)
     if network is not None:
         shown = method != "stdpose-estimation"
         found = by_network(
@@ -256,14 +297,17 @@ def by_fusion(
     store: BlockStore | None = None,
     title: str = "",
     quiet: bool = True,
+    *,
+    weights: str | os.PathLike[str] = "default",
 ) -> tuple[np.ndarray, np.ndarray]:
     """[F, K, 2] points and [F, K] confidences of ``auto``, where joints are open.
 
     Args:
-        network: whose guesses count, too.
+        network: whose guesses count, too. weights: name of the set that the fusion is taken from; the default
+            set where it is a file or a hub id.
     """
     guesses = make_guesses(columns, tracks, flows, joints, network, store, title, quiet)
-    return fuse(columns, guesses, joints, load_fusion())
+    return fuse(columns, guesses, joints, load_fusion(fusion_file(weights)[0]))
 
 
 def seen_labels(columns: Columns, tracks: list[Track]) -> np.ndarray:

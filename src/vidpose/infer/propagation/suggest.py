@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from vidpose.errors import InputError
+from vidpose.weight_sets import tell_weights
 
 from .columns import arrange
 from .frames import NumberedFrames
 from .motion import PairFlows
 from .people import load_labels
-from .run import by_fusion, load_network
+from .run import by_fusion, load_network, used_weights
 
 _CANDIDATES = 48
 _LEAST, _SLOWEST = 0.02, 1e-4  # of confidences and of the rates by which they fall
@@ -46,6 +47,7 @@ def suggest(
     labels: str | os.PathLike[str] | None = None,
     count: int = 10,
     *,
+    weights: str | os.PathLike[str] = "default",
     first_frame: int | None = None,
     quiet: bool = True,
 ) -> list[Suggestion]:
@@ -58,6 +60,7 @@ def suggest(
         source: as of :func:`~vidpose.infer.propagation.propagate`.
         labels: of some frames; ``None``: none yet.
         count: how many.
+        weights: as of :func:`~vidpose.infer.propagation.propagate`.
         first_frame: as of :func:`~vidpose.infer.propagation.propagate`.
 
     Raises:
@@ -75,10 +78,13 @@ def suggest(
             _enough(frames.count - len(found.labelled), count)
             columns = arrange(found.tracks, frames.count)
             flows, title = PairFlows(frames, "dis"), f"suggest {frames.name}"
-            network = load_network("auto")
+            network = load_network("auto", weights)
+            used, fusion = used_weights("auto", weights)
+            tell_weights(used, fusion=fusion, quiet=quiet)
             _, confidence = by_fusion(
-                columns, found.tracks, flows, found.data.skeleton, network, title=title, quiet=quiet
-            )
+                columns, found.tracks, flows, found.data.skeleton, network,
+                title=title, quiet=quiet, weights=weights,
+            )  # fmt: skip
             doubtful = np.where(columns.open, confidence, np.nan)
             chosen = by_doubt(doubtful, found.labelled, count)
         names = frames.names

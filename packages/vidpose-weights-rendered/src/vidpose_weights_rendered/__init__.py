@@ -1,0 +1,1 @@
+"""The weights ``rendered`` for vidpose: this folder holds their files."""

@@ -24,7 +24,8 @@ import numpy as np
 
 from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
-from vidpose.infer.detect import Detection, Detector, build_detector
+from vidpose.infer.detect import Detection, Detector, FrameKey, build_detector
+from vidpose.infer.sparse_detect import SparseDetection, interval_frames
 from vidpose.infer.track import Tracker, Tracks
 from vidpose.io.files import read_json, write_json
 from vidpose.io.video import open_video
@@ -56,20 +57,28 @@ def drawn_picture(image: np.ndarray, drawn: dict[str, list[list[float]]]) -> Pic
     return image, people, ignored
 
 
-def score_tracks(folder: Path, detector: Detector, starts: list[float]) -> list[dict[str, float]]:
-    """As :func:`score`, of the clips' boxes after tracking, for every score in ``starts`` of a first box."""
+def score_tracks(
+    folder: Path, detector: Detector, starts: list[float], every: float
+) -> list[dict[str, float]]:
+    """As :func:`score`, of the clips' boxes after tracking, for every score in ``starts`` of a first box.
+
+    The detector sees a frame in ``every`` seconds.
+    """
     pictures: list[Picture] = []
     kept: list[list[Detection]] = [[] for _ in starts]
     for name, frames in read_json(CLIP_BOXES).items():
         with open_video(folder / name) as video:
             trackers = [Tracker(fps=video.fps, min_track_score=start) for start in starts]
             tracked: list[list[Tracks]] = [[] for _ in starts]
+            sparse = SparseDetection(detector, interval_frames(every, video.fps))
+            found: list[Detection] = []
             for frame in video:
-                [seen] = detector([frame.image])
-                for tracker, whole in zip(trackers, tracked, strict=True):
-                    whole += tracker.update(seen)
+                found += sparse.update([frame.image], [FrameKey(frame.index)])
                 if str(frame.index) in frames:
                     pictures.append(drawn_picture(frame.image, frames[str(frame.index)]))
+            for seen in [*found, *sparse.flush()]:
+                for tracker, whole in zip(trackers, tracked, strict=True):
+                    whole += tracker.update(seen)
         for tracker, whole, mine in zip(trackers, tracked, kept, strict=True):
             whole += tracker.flush()
             mine += [
@@ -128,6 +137,9 @@ def main() -> None:
     parser.add_argument("--data", action="append", default=[], metavar="DIR:SPLIT")
     parser.add_argument("--min-score", type=float, nargs="+", default=[0.2])
     parser.add_argument("--track", type=float, nargs="+", default=[], help="scores at which tracks begin")
+    parser.add_argument(
+        "--detect-every", type=float, default=0.15, help="seconds, with --track; 0: all frames"
+    )
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
@@ -157,7 +169,9 @@ def main() -> None:
             if options.track:
                 detector = build_detector(spec, device="cpu")
                 for start, scores in zip(
-                    options.track, score_tracks(options.clips, detector, options.track), strict=True
+                    options.track,
+                    score_tracks(options.clips, detector, options.track, options.detect_every),
+                    strict=True,
                 ):
                     add(spec, "clips, tracked", start, scores)
     except InputError as error:

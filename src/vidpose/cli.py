@@ -16,6 +16,7 @@ from vidpose.cli_options import (
     Detector,
     Device,
     Model,
+    Overwrite,
     Precision,
     Quiet,
     Weights,
@@ -90,6 +91,7 @@ def estimate(
     hold: Annotated[
         int, typer.Option("--hold", min=1, max=16, help="Key frames that may share one crop; 1: none do.")
     ] = 16,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -117,6 +119,7 @@ def estimate(
         oks_nms=oks_nms,
         detect_every=detect_every,
         hold=hold,
+        overwrite=overwrite,
         quiet=quiet,
     )
     if as_json:
@@ -375,6 +378,7 @@ def evaluate(
         Optional[Path],  # noqa: UP045
         typer.Option("--frame-weights", help="Of hieve: JSON of frame names and weights."),
     ] = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Scores prediction files against the truth by the protocols of the field."""
@@ -383,7 +387,7 @@ def evaluate(
     from vidpose.evaluate.table import format_table
 
     if make_challenging is not None:
-        count = list_hard_frames(gt, make_challenging, images=images)
+        count = list_hard_frames(gt, make_challenging, images=images, overwrite=overwrite)
         print(f"{make_challenging}: {count:,} challenging frames", file=sys.stderr if as_json else sys.stdout)
         if predictions is None:
             return
@@ -439,14 +443,17 @@ def export(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A name from `vidpose models`.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .onnx or .pt2.")],
     weights: Weights = "default",
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Writes a model as ONNX or torch.export program, checked against the original."""
     from vidpose.infer.weights import load_pose_model
+    from vidpose.io.outputs import check_replaceable
     from vidpose.models.export import export_model
     from vidpose.weight_sets import tell_weights
 
+    check_replaceable(output, overwrite=overwrite, inputs=[weights])
     loaded, used = load_pose_model(name, weights)
     tell_weights(used, quiet=quiet)
     report = export_model(loaded, output)
@@ -467,12 +474,13 @@ def view(
         Optional[Path],  # noqa: UP045
         typer.Option("--output", "-o", help="An .mp4 of all frames or a .png contact sheet."),
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Draws a result over its video."""
     from vidpose.view.report import view as run
 
-    print(run(result, source=source, output=output, quiet=quiet))
+    print(run(result, source=source, output=output, overwrite=overwrite, quiet=quiet))
 
 
 def _version(show: bool) -> None:

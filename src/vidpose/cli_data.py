@@ -11,6 +11,7 @@ from vidpose.cli_options import (
     AsJson,
     Detector,
     Device,
+    Overwrite,
     Precision,
     Quiet,
     height_and_width,
@@ -107,6 +108,7 @@ def info(
         list[str] | None, typer.Option("--split", help="Only this split; may be repeated.")
     ] = None,
     layout: Annotated[str, typer.Option("--layout", help="auto, or the layout's name.")] = "auto",
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -118,7 +120,7 @@ def info(
     else:
         from vidpose.view.dataset_report import SAMPLES, check_report_path, write_report
 
-        check_report_path(output)
+        check_report_path(output, root, overwrite=overwrite)
         description = describe_dataset(root, layout, splits=split or (), samples=SAMPLES, quiet=quiet)
         write_report(description, output)
     if as_json:
@@ -187,6 +189,7 @@ def detect(
     batch: Annotated[int, typer.Option("--batch", help="Frames at a time.")] = 8,
     all_frames: Annotated[bool, typer.Option("--all-frames", help="Unlabelled frames too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where an earlier call stopped.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     precision: Precision = "auto",
     quiet: Quiet = False,
@@ -206,6 +209,7 @@ def detect(
         batch_size=batch,
         all_frames=all_frames,
         resume=resume,
+        overwrite=overwrite,
         device=device,
         precision=precision,
         quiet=quiet,

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from vidpose.cli_options import AsJson, Quiet, Weights, print_json
+from vidpose.cli_options import AsJson, Overwrite, Quiet, Weights, print_json
 
 if TYPE_CHECKING:
     from vidpose.infer.propagation import PropagatedLabels
@@ -61,11 +60,14 @@ def propagate(
         Optional[int],  # noqa: UP045
         typer.Option("--interval", min=1, help="With --train-set: use the labels of every N-th frame alone."),
     ] = None,
+    overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Labels on some frames of a video become labels on all."""
     from vidpose.errors import InputError
+    from vidpose.infer.propagation.store import discard
+    from vidpose.io.outputs import check_replaceable
 
     result: TrainSetReport | PropagatedLabels
     work = output.absolute().with_name(f".{output.name}.partial")
@@ -97,6 +99,8 @@ def propagate(
         from vidpose.infer.propagation.run import check_output
 
         check_output(output, [source, str(labels)], format)
+        # Also what an earlier call has made: somebody may have corrected it since.
+        check_replaceable(output, overwrite=overwrite, inputs=[labels])
         result = run(
             source,
             labels,
@@ -109,7 +113,7 @@ def propagate(
             quiet=quiet,
         )
         result.save(output, format)
-    shutil.rmtree(work, ignore_errors=True)
+    discard(work)
     if as_json:
         print_json({**result.to_dict(), "output": str(output)})
     else:

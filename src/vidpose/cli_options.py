@@ -23,6 +23,9 @@ Detector = Annotated[
         "model, boxes.json, full-frame.",
     ),
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a file that is there already and was not made so.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

@@ -5,6 +5,7 @@ Run it as ``python -m vidpose.demo FOLDER``.
 
 from __future__ import annotations
 
+import filecmp
 import shutil
 import sys
 import time
@@ -15,7 +16,8 @@ from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
 from vidpose.evaluate.table import format_table
 from vidpose.infer.estimate import estimate
-from vidpose.io.files import check_writable
+from vidpose.io.files import atomic_path, check_writable
+from vidpose.io.outputs import PNG_MARK, check_replaceable, unless_marked
 from vidpose.results import VideoPoses
 from vidpose.view.report import write_contact_sheet
 
@@ -29,28 +31,40 @@ def run(folder: str | Path) -> None:
     began = time.monotonic()
     root = Path(folder)
     check_writable(root)
-    (root / "data").mkdir(parents=True, exist_ok=True)
-    for suffix in (".mp4", ".json"):
-        with resources.as_file(resources.files("vidpose") / "examples" / f"{CLIP}{suffix}") as source:
-            shutil.copyfile(source, root / "data" / f"{CLIP}{suffix}")
     video, truth = root / "data" / f"{CLIP}.mp4", root / "data" / f"{CLIP}.json"
+    again = video.exists()  # its results, too, are the demonstration's
+    _place(video)
+    _place(truth)
+    sheet = root / "contact_sheet.png"
+    check_replaceable(
+        sheet, overwrite=again, objection=unless_marked(PNG_MARK), instead="give another folder"
+    )
     results = {}
     for model, save_video in (("hrnet", False), ("tdmi", True)):
         # A single frame is not helped by its neighbours here, so that the two can be compared.
         results[model] = estimate(
-            [str(video)], root / model, model=model, save_video=save_video, steady=False
+            [str(video)], root / model, model=model, save_video=save_video, steady=False, overwrite=again
         )[0]
     scores = {model: evaluate(truth, done.output) for model, done in results.items()}
     print("\nDetected boxes, default weights, DARK decoding, no flip test; PoseTrack's official AP and MOTA.")
     for model, title in (("hrnet", "hrnet: each frame by itself"), ("tdmi", "tdmi: five frames together")):
         print(f"\n{title} ({results[model].fps:.1f} frames/s)\n{format_table(scores[model])}")
-    sheet = write_contact_sheet(
-        VideoPoses.load(results["tdmi"].output), str(video), root / "contact_sheet.png"
-    )
+    write_contact_sheet(VideoPoses.load(results["tdmi"].output), str(video), sheet)
     print(f"\nposes:           {results['tdmi'].output}")
     print(f"contact sheet:   {sheet}")
     print(f"done in {time.monotonic() - began:.0f} s")
     print(f"annotated video: {results['tdmi'].video}")
+
+
+def _place(target: Path) -> None:
+    """Puts a file of the example where it is read; one of that name that is another stays."""
+    with resources.as_file(resources.files("vidpose") / "examples" / target.name) as source:
+        if target.exists() and not filecmp.cmp(source, target, shallow=False):
+            raise InputError(
+                f"{target}: is there already and is not the demonstration's; give another folder"
+            )
+        with atomic_path(target) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 if __name__ == "__main__":

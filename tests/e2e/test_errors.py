@@ -138,7 +138,7 @@ def test_an_interrupted_run_leaves_nothing(vidpose, video, weights, tmp_path, mo
     monkeypatch.setattr(module, "_draw", interrupted)
     answer = vidpose(
         "estimate", video, "-o", tmp_path, "--model", "hrnet", "--weights", weights["hrnet"],
-        "--detector", "full-frame", "--save-video", "--quiet",
+        "--detector", "full-frame", "--save-video", "--quiet", "--overwrite",
     )  # fmt: skip
     assert answer.status == 130 and "Traceback" not in answer.err
     assert list(tmp_path.iterdir()) == [before] and before.read_text() == "{}"

@@ -79,7 +79,11 @@ def evaluate(
 
 
 def make_challenging(
-    gt: Sources, output: str | os.PathLike[str], *, images: str | os.PathLike[str] | None = None
+    gt: Sources,
+    output: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
 ) -> int:
     """Writes a list of the hard frames of a data set, for ``frames`` of :func:`evaluate`.
 
@@ -87,19 +91,27 @@ def make_challenging(
         gt: annotations with joints, as for :func:`evaluate`.
         output: a JSON file ``{"rule", "frames"}``; with another ending than .json a text file.
         images: folder of the frames' images: blurred people are hard, too.
+        overwrite: replace whatever is there, but no annotations; otherwise only such a list.
 
     Returns:
         how many frames were written.
 
     Raises:
-        InputError: the annotations or images cannot be read, or no frame is hard.
+        InputError: the annotations or images cannot be read, no frame is hard, or another file would be
+            replaced.
     """
     from vidpose.errors import InputError
-    from vidpose.evaluate.difficulty import challenging
+    from vidpose.evaluate.difficulty import RULE_BEGINS, challenging
     from vidpose.evaluate.people import assemble, remove_ignored
     from vidpose.evaluate.posetrack_files import load_truth
     from vidpose.io.files import write_json, write_text
+    from vidpose.io.outputs import check_replaceable, unless_marked
 
+    read = [gt] if isinstance(gt, str | os.PathLike) else []
+    objection = unless_marked(RULE_BEGINS.encode())
+    check_replaceable(
+        output, overwrite=overwrite, inputs=read, objection=objection, instead="name another file"
+    )
     frames = assemble(load_truth(gt))
     remove_ignored(frames)
     found = challenging(frames, images)

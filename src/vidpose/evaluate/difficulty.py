@@ -97,6 +97,10 @@ def owners_by_overlap(frames: Frames, owner: np.ndarray) -> np.ndarray:
     return owner
 
 
+RULE_BEGINS = "at least half of the annotated people have"
+"""By which a list of hard frames is known again."""
+
+
 def challenging(frames: Frames, images: str | os.PathLike[str] | None = None) -> dict[str, Any]:
     """The frames in which at least half of the annotated people are hard: ``{"rule", "frames"}``, by name.
 
@@ -118,7 +122,7 @@ def challenging(frames: Frames, images: str | os.PathLike[str] | None = None) ->
         "a box that overlaps another person's by an IoU above 0.3",
         *(["a sharpness in the lowest third"] if images is not None else []),
     ]
-    rule = f"at least half of the annotated people have {'; or '.join(what)}"
+    rule = f"{RULE_BEGINS} {'; or '.join(what)}"
     return {"rule": rule, "frames": names}
 
 

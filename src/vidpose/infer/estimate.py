@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,11 @@ from vidpose import progress
 from vidpose.errors import InputError
 from vidpose.infer.estimator import PoseEstimator, PoseStream
 from vidpose.io.files import check_writable
-from vidpose.io.formats import format_suffix, save_poses
-from vidpose.io.sources import expand_sources, find_source
+from vidpose.io.formats import SOURCE_DIGEST, format_suffix, result_digest, save_poses
+from vidpose.io.outputs import THERE, check_replaceable
+from vidpose.io.sources import expand_sources, find_source, source_digest
 from vidpose.io.spool import FrameSpool
-from vidpose.io.video import VideoWriter
+from vidpose.io.video_writer import VideoWriter, drawn_digest
 from vidpose.results import FramePoses
 from vidpose.view.draw import draw_poses
 from vidpose.weight_sets import tell_weights
@@ -70,6 +73,7 @@ def estimate(
     save_video: bool = False,
     format: str = "posetrack18",
     min_draw_score: float = 0.2,
+    overwrite: bool = False,
     quiet: bool = False,
     estimator: PoseEstimator | None = None,
     **options: Any,
@@ -81,11 +85,15 @@ def estimate(
     ``stem_2``. Where one of several sources cannot be used, the others are still done before the error is
     raised. Ctrl-C ends a camera or stream and keeps what it gave.
 
+    A file that is there already is replaced if it says that it was made of the same source; of others one
+    stops the call before any work. CSV does not say so, and a camera or stream is never the same again.
+
     Args:
         sources: videos, image folders, globs, camera indices, URLs.
         out_dir: made if missing.
         format: ``posetrack18|posetrack17|coco|csv|parquet``.
         min_draw_score: joints with a lower score are not drawn.
+        overwrite: replace whatever is there, but never what is read.
         quiet: no progress on standard error.
         estimator: a ready one; otherwise ``PoseEstimator(**options)``.
 
@@ -93,7 +101,7 @@ def estimate(
         One summary for each source, in order.
 
     Raises:
-        InputError: a source, an option or the output folder cannot be used.
+        InputError: a source, an option or the output folder cannot be used, or a file would be replaced.
     """
     suffix = format_suffix(format)
     inputs = expand_sources([str(source) for source in sources])
@@ -101,8 +109,16 @@ def estimate(
     check_writable(folder)
     targets = [folder / f"{stem}{suffix}" for stem in unique_stems(inputs)]
     videos = [target.with_name(f"{target.name.removesuffix(suffix)}.mp4") for target in targets]
+    digests = [source_digest(find_source(source)) for source in inputs]
     read = [*inputs, *(str(options[name]) for name in ("detector", "weights") if name in options)]
-    _keep_inputs(targets + (videos if save_video else []), read)
+    for source, digest, target, video in zip(inputs, digests, targets, videos, strict=True):
+        for path in [target, video] if save_video else [target]:
+            check_replaceable(
+                path,
+                overwrite=overwrite,
+                inputs=[name for name in read if Path(name).is_file()],
+                objection=partial(_objection, source=source, digest=digest),
+            )
     if estimator is None:
         estimator = PoseEstimator(**options)
     elif options:
@@ -110,11 +126,10 @@ def estimate(
     tell_weights(estimator.info["weights"], detector=estimator.info["detector_weights"], quiet=quiet)
     summaries: list[EstimateSummary] = []
     failures: list[InputError] = []
-    for source, target, video in zip(inputs, targets, videos, strict=True):
+    for source, digest, target, video in zip(inputs, digests, targets, videos, strict=True):
+        drawn = video if save_video else None
         try:
-            done = _estimate_one(
-                estimator, source, target, video if save_video else None, format, min_draw_score, quiet
-            )
+            done = _estimate_one(estimator, source, digest, target, drawn, format, min_draw_score, quiet)
         except InputError as error:
             if len(inputs) == 1:
                 raise
@@ -128,12 +143,15 @@ def estimate(
     return summaries
 
 
-def _keep_inputs(targets: Sequence[Path], read: Sequence[str]) -> None:
-    """Refuses to write over what is read."""
-    for target in targets:
-        for name in read:
-            if target.exists() and Path(name).exists() and target.samefile(name):
-                raise InputError(f"{target}: the result would replace this input; choose another --output")
+def _objection(path: Path, source: str, digest: str | None) -> str | None:
+    """What speaks against replacing a file by the result of a source."""
+    name = re.sub(r"://[^/@]*@", "://", find_source(source).label)  # without a password
+    if digest is None:
+        return f"{THERE}, and {name} will not give the same again"
+    made_of = drawn_digest(path) if path.suffix == ".mp4" else result_digest(path)
+    if made_of is None:
+        return f"{THERE} and does not say that it was made of {name}"
+    return None if made_of == digest else f"was made of another source than {name}"
 
 
 def unique_stems(sources: Sequence[str]) -> list[str]:
@@ -154,6 +172,7 @@ def unique_stems(sources: Sequence[str]) -> list[str]:
 def _estimate_one(
     estimator: PoseEstimator,
     source: str,
+    digest: str | None,
     target: Path,
     video: Path | None,
     format: str,
@@ -169,7 +188,8 @@ def _estimate_one(
         frames = stack.enter_context(FrameSpool())
         writer = None
         if video is not None:
-            writer = stack.enter_context(VideoWriter(video, stream.fps, (stream.height, stream.width)))
+            size = stream.height, stream.width
+            writer = stack.enter_context(VideoWriter(video, stream.fps, size, source_digest=digest))
         for poses in progress.track(stream, stream.name, total=stream.num_frames, unit="frames", quiet=quiet):
             frames.append(poses)
             people += len(poses)
@@ -177,7 +197,10 @@ def _estimate_one(
             if writer is not None:
                 writer.write(_draw(stream, poses, estimator, min_draw_score), poses.time)
         seconds = time.monotonic() - began
-        save_poses(stream.result(frames), target, format)
+        result = stream.result(frames)
+        if digest is not None:
+            result.info = {SOURCE_DIGEST: digest, **result.info}
+        save_poses(result, target, format)
         count = len(frames)
     return EstimateSummary(
         source=source,

@@ -23,8 +23,11 @@ from vidpose.geometry import box_iou, xyxy_to_xywh
 from vidpose.infer.detect import FrameKey, build_detector
 from vidpose.io.boxes import PERSON_CATEGORY
 from vidpose.io.files import atomic_path, check_writable
+from vidpose.io.outputs import check_replaceable, unless_marked
 from vidpose.weight_sets import tell_weights
 
+_MARK = b'"detector": "'
+"""In what is written here, near the beginning."""
 MATCH_IOU = 0.5
 SHOWN_SCORES = (0.2, 0.4)
 """Least scores for which recall and precision are told, besides the file's own."""
@@ -76,6 +79,7 @@ def detect_split(
     batch_size: int = 8,
     all_frames: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
     quiet: bool = True,
@@ -93,15 +97,19 @@ def detect_split(
         batch_size: frames that the detector gets at a time.
         all_frames: unlabelled frames too.
         resume: go on where an earlier call with the same settings stopped.
+        overwrite: replace whatever is there, but nothing of the data set; otherwise only such a list.
 
     Raises:
-        InputError: data set, detector or output cannot be used, or an earlier part has other settings.
+        InputError: data set, detector or output cannot be used, an earlier part has other settings, or
+            another file would be replaced.
     """
     if batch_size < 1:
         raise InputError(f"--batch is {batch_size}: it must be at least 1")
     target = Path(output)
-    if target.is_dir():
-        raise InputError(f"{target}: is a folder, a file for the boxes is needed")
+    part = target.with_name(target.name + ".part")
+    read = [root, *([detector] if Path(detector).is_file() else [])]
+    check_replaceable(target, overwrite=overwrite, inputs=read, objection=unless_marked(_MARK))
+    check_replaceable(part, overwrite=overwrite, objection=unless_marked(b"{" + _MARK))
     check_writable(target.parent)
     data = read_dataset(root, split, layout)
     frames = [frame for _, frame in data.frames() if all_frames or frame.is_labeled]
@@ -109,7 +117,6 @@ def detect_split(
         raise InputError(f"{root}: split {split!r} has no labelled frame; --all-frames takes the others too")
     made_by = f"{detector}, score >= {min_score:g}, NMS {nms_iou:g}"
     header = {"detector": made_by, "root": str(Path(root).resolve()), "split": split, "frames": len(frames)}
-    part = target.with_name(target.name + ".part")
     done = _open_part(part, header, resume)
     if done < len(frames):
         find = build_detector(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ from vidpose.errors import InputError
 from vidpose.io.boxes import FrameBoxes, load_boxes
 from vidpose.io.files import read_json, write_json_parts
 from vidpose.io.layouts import from_coco_style, from_posetrack17, to_coco, to_posetrack17, to_posetrack18
-from vidpose.io.tables import load_csv, load_parquet, need_pyarrow, save_csv, save_parquet
+from vidpose.io.tables import load_csv, load_parquet, need_pyarrow, parquet_info, save_csv, save_parquet
 from vidpose.results import FramePoses, VideoPoses
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = [
     "format_suffix",
     "load_boxes",
     "load_poses",
+    "result_digest",
     "save_poses",
     "to_supervision",
 ]
@@ -94,6 +96,39 @@ def load_poses(path: str | os.PathLike[str], format: str | None = None) -> Video
     if format is not None and is_17 != (format == "posetrack17"):
         raise InputError(f"{path}: is not in {format} layout; leave the format out to have it recognised")
     return from_posetrack17(data, str(path)) if is_17 else from_coco_style(data, str(path))
+
+
+SOURCE_DIGEST = "source_digest"
+"""Key in :attr:`vidpose.results.VideoPoses.info`: :func:`vidpose.io.sources.source_digest` of the video."""
+_LONGEST_INFO = 1 << 20
+
+
+def result_digest(path: str | os.PathLike[str]) -> str | None:
+    """The digest of the video that a result of ``vidpose estimate`` was made of.
+
+    ``None``: it does not say, or is no such result. Reads the beginning of JSON and the end of Parquet; CSV
+    has no place for it. JSON that another program has written again is not taken for a result.
+    """
+    suffix = Path(path).suffix.lower()
+    info = (
+        parquet_info(path) if suffix == ".parquet" else _json_info(Path(path)) if suffix == ".json" else None
+    )
+    details = info.get("details") if isinstance(info, dict) else None
+    digest = details.get(SOURCE_DIGEST) if isinstance(details, dict) else None
+    return digest if isinstance(digest, str) else None
+
+
+def _json_info(path: Path) -> Any:
+    """``info`` of a file of :func:`save_poses`, which comes first in it."""
+    opening = '{"info": '
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            head = file.read(_LONGEST_INFO)
+        if head.startswith(opening):
+            return json.JSONDecoder().raw_decode(head, len(opening))[0]
+    except (OSError, ValueError, RecursionError):
+        pass
+    return None
 
 
 def to_supervision(frame_poses: FramePoses) -> supervision.KeyPoints:

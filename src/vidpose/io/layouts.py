@@ -76,7 +76,7 @@ def box_xywh(box_xyxy: np.ndarray) -> list[float]:
 
 
 def info_of(video: VideoPoses) -> dict[str, Any]:
-    """What the layouts have no place for; under ``"info"`` in every JSON file that is written here."""
+    """What the layouts have no place for; ``"info"``, the first key of every JSON file written here."""
     return {
         "description": "written by vidpose",
         "source": str(video.source),
@@ -364,7 +364,7 @@ def to_posetrack17(video: VideoPoses) -> dict[str, Any]:
     The person's box, which the layout lacks, is in ``box``. Joints other than PoseTrack's 15 are dropped, and
     those that COCO lacks approximated (:func:`convert_keypoints`).
     """
-    return {"annolist": _annolist(video), "info": info_of(video)}
+    return {"info": info_of(video), "annolist": _annolist(video)}
 
 
 def _annolist(video: VideoPoses) -> Iterator[dict[str, Any]]:

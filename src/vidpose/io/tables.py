@@ -175,6 +175,16 @@ def load_parquet(path: str | os.PathLike[str]) -> VideoPoses:
     return video
 
 
+def parquet_info(path: str | os.PathLike[str]) -> Any:
+    """``info`` of a file of :func:`save_parquet`; ``None``: another file."""
+    arrow, parquet = need_pyarrow()
+    try:
+        metadata = parquet.read_schema(path).metadata or {}
+        return json.loads(metadata.get(b"vidpose", b"null"))
+    except (OSError, ValueError, arrow.ArrowException):
+        return None
+
+
 def _adopt(video: VideoPoses, skeleton: Skeleton | None) -> None:
     """Where no frame held anybody, the joint set is known only from the metadata."""
     if skeleton is None or any(len(frame) for frame in video.frames):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import AbstractContextManager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -23,6 +24,9 @@ _ENCODERS: tuple[tuple[str, int, dict[str, str]], ...] = (
 )
 
 
+_COMMENT = "Poses drawn by vidpose; source "
+
+
 class VideoWriter:
     """Writes RGB frames as H.264 (MPEG-4 where FFmpeg has no libx264), playable everywhere (yuv420p).
 
@@ -33,13 +37,23 @@ class VideoWriter:
         fps: frames per second for frames written without a time; ``None``: 25.
         size: (height, width) in pixels. An odd side grows by one repeated line, since yuv420p needs even
             sides; a frame of another size is scaled to fit, with black borders.
+        source_digest: of the video that is drawn over (:func:`vidpose.io.sources.source_digest`); goes into
+            the container's comment, where :func:`drawn_digest` finds it.
 
     Raises:
         InputError: the path cannot be written or its suffix is not a video's.
     """
 
-    def __init__(self, path: str | os.PathLike[str], fps: float | None, size: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float | None,
+        size: tuple[int, int],
+        *,
+        source_digest: str | None = None,
+    ) -> None:
         self.path = Path(path)
+        self._comment = f"{_COMMENT}{source_digest}" if source_digest else None
         self.size = (int(size[0]), int(size[1]))
         self.fps = float(fps) if fps else 25.0
         self.num_frames = 0
@@ -65,6 +79,8 @@ class VideoWriter:
         except ValueError:
             known = ".mp4, .mkv, .mov, .avi"
             raise InputError(f"{self.path}: is not a video's name; end it in one of {known}") from None
+        if self._comment is not None:
+            self._container.metadata["comment"] = self._comment
         stream = self._container.add_stream(name, rate=Fraction(self.fps).limit_denominator(1001))
         stream.height, stream.width = (side + side % 2 for side in self.size)
         stream.pix_fmt = "yuv420p"
@@ -132,6 +148,17 @@ class VideoWriter:
             self.close()
         else:
             self._abandon(error)
+
+
+def drawn_digest(path: str | os.PathLike[str]) -> str | None:
+    """The ``source_digest`` of an mp4 of :class:`VideoWriter`; ``None``: it has none, or is another file."""
+    try:
+        with av.open(os.fspath(path), format="mp4") as container:
+            comment = container.metadata.get("comment", "")
+    except (av.FFmpegError, OSError, ValueError):
+        return None
+    found = re.fullmatch(rf"{_COMMENT}([0-9a-f]+)", comment)
+    return found.group(1) if found else None
 
 
 def _fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

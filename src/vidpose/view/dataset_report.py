@@ -20,6 +20,7 @@ from vidpose.data.describe import DatasetDescription, Measures, SplitCounts
 from vidpose.data.frames import read_frame, reduce_image
 from vidpose.errors import InputError
 from vidpose.io.files import atomic_path, check_writable, write_text
+from vidpose.io.outputs import PNG_MARK, check_replaceable, unless_marked
 from vidpose.results import FramePoses
 from vidpose.skeletons import Skeleton
 from vidpose.view.dataset_charts import CHARTS, COLORS, STRIP, Cell, Chart, Numbers, Splits, Theme
@@ -53,11 +54,20 @@ _FOOT = (
 _PAGE_THEME = Theme(ink="#010101", muted="#020202", grid="#030303")
 
 
-def check_report_path(path: str | os.PathLike[str]) -> None:
+_HTML_MARK = '<meta name="generator" content="vidpose">'
+
+
+def check_report_path(
+    path: str | os.PathLike[str], root: str | os.PathLike[str] | None = None, *, overwrite: bool = True
+) -> None:
     """Finds out before the work whether a report can be written there.
 
+    Args:
+        root: folder of the data set, of which nothing is replaced but a report.
+        overwrite: whether another file than a report may be replaced.
+
     Raises:
-        InputError: another suffix, a folder of that name, or no place to write.
+        InputError: another suffix, a folder of that name, no place to write, or another file of that name.
     """
     target = Path(path)
     if target.suffix.lower() not in SUFFIXES:
@@ -65,6 +75,9 @@ def check_report_path(path: str | os.PathLike[str]) -> None:
     if target.is_dir():
         raise InputError(f"{target}: is a folder; name a file")
     check_writable(target.parent)
+    mark = PNG_MARK if target.suffix.lower() == ".png" else _HTML_MARK.encode()
+    read = [root] if root is not None else []
+    check_replaceable(target, overwrite=overwrite, inputs=read, objection=unless_marked(mark))
 
 
 def write_report(description: DatasetDescription, path: str | os.PathLike[str]) -> Path:
@@ -341,7 +354,7 @@ def _html(description: DatasetDescription) -> str:
     name, what = _headline(description)
     parts = [
         "<!doctype html>",
-        '<html lang="en"><head><meta charset="utf-8">',
+        f'<html lang="en"><head><meta charset="utf-8">{_HTML_MARK}',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
         f"<title>{html.escape(name)}</title><style>{_STYLE}</style></head><body>",
         f'<h1>{html.escape(name)}</h1><p class="muted">{html.escape(what)}</p><main>',

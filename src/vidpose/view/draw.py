@@ -5,6 +5,8 @@ from __future__ import annotations
 import colorsys
 import math
 import os
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,6 +15,7 @@ import numpy as np
 
 from vidpose.errors import InputError
 from vidpose.io.files import atomic_path
+from vidpose.io.outputs import PNG_MARK
 from vidpose.results import FramePoses
 from vidpose.skeletons import POSETRACK15, Skeleton
 
@@ -124,12 +127,16 @@ def contact_sheet(
 
 
 def save_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes [H, W, 3] uint8 RGB as PNG, whole or not at all."""
+    """Writes [H, W, 3] uint8 RGB as PNG, whole or not at all; a text chunk in it names vidpose."""
     ok, data = cv2.imencode(".png", cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2BGR))
     if not ok:
         raise InputError(f"{path}: the image cannot be encoded as PNG")
+    coded = data.tobytes()
+    header = 8 + 25  # the signature and the chunk IHDR
+    text = b"tEXt" + PNG_MARK
+    chunk = struct.pack(">I", len(PNG_MARK)) + text + struct.pack(">I", zlib.crc32(text))
     with atomic_path(path) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(coded[:header] + chunk + coded[header:])
 
 
 def _unit(height: int, width: int) -> float:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from vidpose.errors import InputError
-from vidpose.io.sources import find_source
+from vidpose.io.outputs import PNG_MARK, THERE, check_replaceable, unless_marked
+from vidpose.io.sources import find_source, source_digest
 from vidpose.io.video import open_video
-from vidpose.io.video_writer import VideoWriter
+from vidpose.io.video_writer import VideoWriter, drawn_digest
 from vidpose.progress import track
 from vidpose.results import FramePoses, VideoPoses
 from vidpose.view.draw import contact_sheet, draw_poses, save_png
@@ -22,6 +23,7 @@ def view(
     *,
     source: str | None = None,
     output: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
     """Draws a result file over its video.
@@ -30,24 +32,35 @@ def view(
         result: a file that ``estimate`` wrote, in any format.
         source: the video; by default the one that the result names.
         output: ``.mp4`` for all frames, ``.png`` for a contact sheet; by default the mp4 beside the result.
+        overwrite: replace whatever is there, but never what is read; otherwise only an mp4 that vidpose drew
+            over the same video, and a picture that it made.
 
     Returns:
         The path of what was written.
 
     Raises:
-        InputError: the result, the video or the output cannot be used, or do not belong together.
+        InputError: the result, the video or the output cannot be used, or do not belong together; or another
+            file would be replaced.
     """
     poses = VideoPoses.load(result)
     source = source or _source_of(poses, Path(result))
     target = Path(output) if output is not None else Path(result).with_suffix(".mp4")
-    if target.exists() and any(Path(p).exists() and target.samefile(p) for p in (source, result)):
-        raise InputError(f"{target}: would replace what is read; give another --output")
-    if target.suffix.lower() == ".png":
-        write_contact_sheet(poses, source, target)
-    elif target.suffix.lower() == ".mp4":
-        _write_video(poses, source, target, quiet)
-    else:
+    suffix = target.suffix.lower()
+    if suffix not in (".mp4", ".png"):
         raise InputError(f"{target}: unknown picture format; use .mp4 or .png")
+    digest = source_digest(find_source(source))
+
+    def objection(path: Path) -> str | None:
+        if suffix == ".png":
+            return unless_marked(PNG_MARK)(path)
+        return None if drawn_digest(path) == digest else f"{THERE} and was not drawn over this video"
+
+    read = [name for name in (source, result) if Path(name).is_file()]
+    check_replaceable(target, overwrite=overwrite, inputs=read, objection=objection)
+    if suffix == ".png":
+        write_contact_sheet(poses, source, target)
+    else:
+        _write_video(poses, source, target, digest, quiet)
     return target
 
 
@@ -62,12 +75,13 @@ def _source_of(poses: VideoPoses, result: Path) -> str:
     return poses.source
 
 
-def _write_video(poses: VideoPoses, source: str, target: Path, quiet: bool) -> None:
+def _write_video(poses: VideoPoses, source: str, target: Path, digest: str | None, quiet: bool) -> None:
     frames = drawn_frames(poses, source)
     first = next(frames, None)
     if first is None:
         raise InputError(f"{source}: has none of the frames that the result describes")
-    with VideoWriter(target, poses.fps, (first[0].shape[0], first[0].shape[1])) as writer:
+    size = first[0].shape[0], first[0].shape[1]
+    with VideoWriter(target, poses.fps, size, source_digest=digest) as writer:
         writer.write(first[0], first[1].time)
         for image, frame in track(frames, "draw", total=len(poses) - 1, unit="frames", quiet=quiet):
             writer.write(image, frame.time)

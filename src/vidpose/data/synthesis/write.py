@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from vidpose.errors import InputError
-from vidpose.io.files import atomic_path, read_json, write_json
+from vidpose.io.files import atomic_path, left_temporaries, read_json, write_json
 from vidpose.progress import track
 from vidpose.skeletons import POSETRACK15, POSETRACK18
 
@@ -101,7 +101,8 @@ def synthesize(
         counts and places: videos, kept, frames, people, split, names, root, annotations.
 
     Raises:
-        InputError: an argument is out of its range, or the folder cannot be written.
+        InputError: an argument is out of its range, the folder cannot be written, or files of another origin
+            are in a video's place.
     """
     size, people = (int(size[0]), int(size[1])), (int(people[0]), int(people[1]))
     check_settings(frames=frames, size=size, fps=fps, difficulty=difficulty, people=people)
@@ -152,6 +153,8 @@ def synthesize(
         settings["masks"] = True
     if seated:
         settings["seated"] = float(seated)
+    for index in range(videos):
+        _check_place(root, settings, index, write)
     folder = str(assets) if assets is not None else None
     jobs = [(str(root), settings, index, write, folder) for index in range(videos)]
     results: list[dict[str, Any]] = []
@@ -262,15 +265,13 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
     root, settings, index, write, assets = Path(job[0]), job[1], job[2], job[3], job[4]
     split, frames, size = settings["split"], settings["frames"], settings["size"]
     name = video_name(split, settings["seed"], index)
-    labels = root / "annotations" / split / f"{name}.json"
-    folder = root / "images" / split / name
-    movie = root / "videos" / split / f"{name}.mp4"
+    labels, folder, movie = _paths(root, split, name)
     info = {**settings, "video": index}
     kept = _complete(labels, folder, movie, info, write)
     if kept is not None:
         return {"name": name, "kept": True, "people": kept}
     labels.unlink(missing_ok=True)
-    for left in (root / "images" / split).glob(f".{name}-*"):  # of a killed run
+    for left in left_temporaries(folder.parent, name, ""):  # of a killed run
         shutil.rmtree(left, ignore_errors=True)
     film = _film(settings, index, assets)
     truths: list[FrameTruth] = []
@@ -292,6 +293,35 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
     document["info"] = info
     write_json(labels, document)
     return {"name": name, "kept": False, "people": len(document["annotations"])}
+
+
+def _paths(root: Path, split: str, name: str) -> tuple[Path, Path, Path]:
+    """A video's labels, folder of frames, and mp4."""
+    return (
+        root / "annotations" / split / f"{name}.json",
+        root / "images" / split / name,
+        root / "videos" / split / f"{name}.mp4",
+    )
+
+
+def _check_place(root: Path, settings: dict[str, Any], index: int, write: str) -> None:
+    """Refuses to replace labels that do not say that they were made here, and frames with other files."""
+    labels, folder, movie = _paths(
+        root, settings["split"], video_name(settings["split"], settings["seed"], index)
+    )
+    if _complete(labels, folder, movie, {**settings, "video": index}, write) is not None:
+        return
+    foreign = next((file for file in folder.rglob("*") if file.is_file() and file.suffix != ".jpg"), None)
+    if os.path.lexists(labels):
+        try:
+            ours = read_json(labels)["info"]["generator"] == "vidpose"
+        except (InputError, LookupError, TypeError):
+            ours = False
+        foreign = foreign if ours else labels
+    if foreign is not None:
+        raise InputError(
+            f"{foreign}: is there already and was not synthesized; move it away, or give another OUT"
+        )
 
 
 def _complete(labels: Path, folder: Path, movie: Path, info: dict[str, Any], write: str) -> int | None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
+import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from vidpose.errors import InputError
 from vidpose.io.files import atomic_path, read_json, write_json
 
+JOB = "job.json"
+_BLOCK = re.compile(r"\d{8}-\d{8}\.npz|\.\d{8}-\d{8}-[a-z0-9_]{8}\.npz")  # of which some are half-written
 Arrays = tuple[np.ndarray, ...]
 
 
@@ -19,18 +23,26 @@ class BlockStore:
     """Arrays of each block of a video.
 
     Args:
-        folder: made if absent; ``None``: nothing is kept. What it holds of another job is thrown away.
+        folder: made if absent; ``None``: nothing is kept. Blocks of another job in it are thrown away, other
+            files stay.
         key: what the blocks depend on, see :func:`job_key`.
+
+    Raises:
+        InputError: the folder holds a ``job.json`` of something else.
     """
 
     def __init__(self, folder: Path | None, key: str) -> None:
         self.folder, self.key = folder, key
         if folder is None:
             return
-        told = folder / "job.json"
-        if not told.is_file() or read_json(told) != key:
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
+        told = folder / JOB
+        known = read_json(told) if os.path.lexists(told) else ""
+        if not isinstance(known, str):
+            raise InputError(
+                f"{told}: is not of a propagation; move it away, or choose another folder for parts"
+            )
+        if known != key:
+            _delete_blocks(folder)
             write_json(told, key)
 
     def part(self, name: str) -> BlockStore:
@@ -52,6 +64,24 @@ class BlockStore:
         with atomic_path(file) as temporary, temporary.open("wb") as stream:
             np.savez(stream, **{f"a{k:02d}": array for k, array in enumerate(arrays)})  # type: ignore[arg-type]
         return arrays
+
+
+def discard(folder: Path) -> None:
+    """Deletes the blocks of a job, or of the jobs of a data set's videos, and folders that are empty then."""
+    _delete_blocks(folder)
+    for told in [folder / JOB, *folder.glob(f"*/{JOB}")]:
+        with suppress(InputError):
+            if isinstance(read_json(told), str):
+                told.unlink()
+    for place in [*sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True), folder]:
+        with suppress(OSError):  # something else is in it
+            place.rmdir()
+
+
+def _delete_blocks(folder: Path) -> None:
+    for path in folder.rglob("*.npz"):
+        if _BLOCK.fullmatch(path.name):
+            path.unlink()
 
 
 def job_key(files: Sequence[str | os.PathLike[str]], settings: object) -> str:

@@ -160,8 +160,9 @@ def review(
     weights: Weights = "default",
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0: any that is free.")] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+    overwrite: Overwrite = False,
 ) -> None:
     """A page on which labels are corrected and propagated again."""
     from vidpose.review.server import review as run
 
-    run(video, labels, output, weights=weights, port=port, browser=browser)
+    run(video, labels, output, weights=weights, port=port, browser=browser, overwrite=overwrite)

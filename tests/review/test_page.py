@@ -142,7 +142,7 @@ def test_a_joint_is_dragged_propagated_undone_and_found_again(served: Served, br
     saved(page)
     assert wrist(page, 4) == pytest.approx(at + [20, 10], abs=1)
     journal = served.output.with_name("out.json.edits").read_text()
-    assert journal.count("\n") == 1 and '"frame":4' in journal
+    assert journal.count("\n") == 2 and '"frame":4' in journal
     assert "set by hand" in page.inner_text("#chosen")
     before = wrist(page, 5)
     page.keyboard.press("p")

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from vidpose.errors import InputError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
@@ -20,6 +24,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary name keeps the suffix (encoders look at it). On an error it is removed and ``path`` is as
     it was before. Parent folders are made.
+
+    Raises:
+        InputError: the path cannot be written, or the disk is full.
     """
     target = Path(path)
     try:
@@ -35,6 +42,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.umask(umask)
         os.chmod(temporary, 0o666 & ~umask)
         os.replace(temporary, target)
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,6 +56,8 @@ def left_temporaries(folder: str | os.PathLike[str], stems: str, suffix: str) ->
     Args:
         folder: need not exist.
         stems: a regular expression for the stems of the files that were being written. suffix: theirs.
+
+    Folders of :func:`tempfile.mkdtemp` that were to become ``stem`` have such names, too.
     """
     if not Path(folder).is_dir():
         return []
@@ -100,6 +113,32 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
         raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+
+
+def content_digest(path: str | os.PathLike[str], but: Collection[str] = ()) -> str:
+    """SHA-256 of a file, or of the names and contents of all files in a folder, in hexadecimal digits.
+
+    Args:
+        but: suffixes, in small letters, of files that are left out of a folder.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    place, digest = Path(path), hashlib.sha256()
+    try:
+        files = [place]
+        if place.is_dir():
+            files = sorted(file for file in place.rglob("*") if file.is_file())
+            files = [file for file in files if file.suffix.lower() not in but]
+        for file in files:
+            if file != place:
+                digest.update(os.fsencode(file.relative_to(place).as_posix()) + b"\0")
+            with file.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    except OSError as error:
+        raise InputError(f"{error.filename or place}: cannot be read: {error.strerror or error}") from error
+    return digest.hexdigest()
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

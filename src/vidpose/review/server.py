@@ -14,8 +14,10 @@ from typing import Any
 import cv2
 
 from vidpose.errors import InputError, MissingExtraError
+from vidpose.io.files import DISK_FULL
+from vidpose.io.outputs import THERE, check_replaceable
 
-from .session import STATES, Conflict, ReviewSession
+from .session import STATES, Conflict, ReviewSession, journal_path
 
 try:
     from aiohttp import web
@@ -108,6 +110,10 @@ def _guard(token: str) -> Any:
             )
         except InputError as error:
             return web.json_response({"error": str(error)}, status=400)
+        except OSError as error:
+            what = f"{error.filename}: " if error.filename else ""
+            told = {"error": f"{what}{error.strerror or error}"}
+            return web.json_response(told, status=507 if error.errno in DISK_FULL else 400)
         response.headers["Cache-Control"] = "no-store"
         return response
 
@@ -197,6 +203,7 @@ def review(
     weights: str = "default",
     port: int = 0,
     browser: bool = True,
+    overwrite: bool = False,
 ) -> None:
     """Opens the page and serves it until Ctrl-C.
 
@@ -205,16 +212,19 @@ def review(
         output: for the corrected labels; ``None``: beside ``labels``, with ``.reviewed`` in its name.
         weights: of what propagates between labels (:func:`vidpose.propagate`).
         port: 0: any that is free.
+        overwrite: replace an output that no review has written; the labels never.
 
     Raises:
-        InputError: the video or the labels cannot be used, or the output cannot be written.
+        InputError: the video or the labels cannot be used, the output cannot be written or would replace
+            another file, or another review of it is open.
     """
     from vidpose.infer.propagation.run import check_output
 
     output = output or labels.with_name(f"{labels.stem}.reviewed{labels.suffix}")
     check_output(output, [video, str(labels)], None)
+    check_replaceable(output, overwrite=overwrite, inputs=[labels], objection=_objection)
     session = ReviewSession(video, labels, output, weights=weights, quiet=False)
-    for remark in session.labels.remarks:
+    for remark in (*session.labels.remarks, *session.journal.remarks):
         print(f"note: {remark}")
 
     def tell(url: str) -> None:
@@ -227,11 +237,19 @@ def review(
     try:
         with contextlib.suppress(KeyboardInterrupt):
             asyncio.run(serve(session, port=port, tell=tell))
-        print(f"ended; {session.revision} edits are kept in {session.journal.path}")
+        if session.revision:
+            print(f"ended; {session.revision} edits are kept in {session.journal.path}")
     except OSError as error:
         raise InputError(f"port {port}: cannot be used: {error.strerror or error}") from error
     finally:
         session.close()
+
+
+def _objection(output: Path) -> str | None:
+    """What speaks against replacing a file by corrected labels: a review has not written it."""
+    journal = journal_path(output)
+    begun = journal.is_file() and journal.stat().st_size > 0
+    return None if begun else f"{THERE}, and no journal of a review, {journal.name}, beside it"
 
 
 __all__ = ["describe", "make_app", "poses_of", "review", "serve"]

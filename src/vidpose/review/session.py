@@ -22,9 +22,11 @@ from vidpose.infer.propagation.motion import PairFlows
 from vidpose.infer.propagation.people import PROVENANCE, load_labels, make_tracks, place_tracks
 from vidpose.infer.propagation.run import PropagatedLabels, assemble, by_fusion, load_network, used_weights
 from vidpose.infer.propagation.store import Arrays, BlockStore
+from vidpose.io.files import content_digest
+from vidpose.io.sources import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 from vidpose.weight_sets import tell_weights
 
-from .journal import Journal
+from .journal import Journal, MisfitError
 from .standing import standing_in_box
 
 STATES = ("visible", "occluded", "absent")
@@ -55,25 +57,57 @@ class Edit:
         """Checks what a page has sent.
 
         Raises:
-            InputError: a field is missing, of the wrong kind or out of range.
+            InputError: a field is missing, of the wrong kind or not finite.
+            MisfitError: there is no such frame, person or joint.
         """
         try:
             edit = cls(
-                int(entry["frame"]), int(entry["track"]), int(entry["joint"]), str(entry["state"]),
-                float(entry.get("x", 0)), float(entry.get("y", 0)),
+                _whole(entry["frame"]), _whole(entry["track"]), _whole(entry["joint"]), entry["state"],
+                _pixels(entry.get("x", 0)), _pixels(entry.get("y", 0)),
             )  # fmt: skip
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"an edit needs frame, track, joint, state, x and y: {error}") from None
         if not 0 <= edit.frame < frames or edit.track not in tracks or not -1 <= edit.joint < joints:
-            raise InputError(
+            raise MisfitError(
                 f"no joint {edit.joint} of person {edit.track} in frame {edit.frame} of this video"
             )
         known = STATES if edit.joint >= 0 else PERSON_STATES
         if edit.state not in known:
             raise InputError(f"state {edit.state!r} is unknown; known: {', '.join(known)}")
-        if not (np.isfinite(edit.x) and np.isfinite(edit.y)):
-            raise InputError("x and y must be finite")
         return edit
+
+
+def read_edits(entries: Any, frames: int, tracks: list[int], joints: int) -> list[Edit]:
+    """Edits that are made at once.
+
+    Args:
+        entries: a list of JSON objects as of :class:`Edit`; the track after the highest adds a person.
+        frames: of the video. tracks: of the people there are. joints: of each.
+
+    Raises:
+        InputError, MisfitError: as of :meth:`Edit.of`; or it is no list, or an empty one.
+    """
+    following = max(tracks) + 1
+    if not isinstance(entries, list) or not entries:
+        raise InputError("an edit without a joint")
+    edits = [Edit.of(entry, frames, [*tracks, following], joints) for entry in entries]
+    if any(edit.joint < 0 and edit.track == following for edit in edits):
+        raise MisfitError(f"there is no person {following}")
+    return edits
+
+
+def _whole(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{value!r} is not a whole number")
+    return value
+
+
+def _pixels(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{value!r} is not a number")
+    if not abs(value) < 1e6:  # nor is NaN
+        raise InputError("x and y must be finite, and within a million pixels")
+    return float(value)
 
 
 class ReviewSession:
@@ -82,30 +116,39 @@ class ReviewSession:
     Args:
         video: a video file, image folder or glob.
         labels: labels of some or all of its frames. Poses that are marked ``propagated`` are made anew.
-        output: where :meth:`save` writes; a journal of the edits lies beside it.
+        output: where :meth:`save` writes; a journal of the edits lies beside it, locked until :meth:`close`.
         weights: of the network and the fusion of propagation (:func:`vidpose.propagate`).
         quiet: no progress of propagation on standard error.
 
     Every edit is a label of one joint. Methods may be called from several threads.
+
+    Raises:
+        InputError: video or labels cannot be used, or the journal: it is another's, or in use.
     """
 
     def __init__(
         self, video: str | Path, labels: Path, output: Path, *, weights: str = "default", quiet: bool = True
     ) -> None:
-        self._quiet = quiet
+        self._weights, self._quiet = weights, quiet
         self.frames = NumberedFrames(video)
         self.labels = load_labels(labels, self.frames.count, self.frames.names)
         self.output = output
         self.joints = self.labels.data.skeleton
-        self.journal = Journal(output.with_name(f"{output.name}.edits"))
+        self.journal = Journal(journal_path(output), self._fingerprint(labels), self._checker())
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self) -> None:
         self.lock = threading.RLock()
         """To be held while the arrays below are read together."""
         self.result: PropagatedLabels | None = None
         self._flows = PairFlows(self.frames, "dis")
-        self._weights = weights
-        self._network = load_network("auto", weights)
-        network, fusion = used_weights("auto", weights)
-        tell_weights(network, fusion=fusion, quiet=quiet)
+        self._network = load_network("auto", self._weights)
+        network, fusion = used_weights("auto", self._weights)
+        tell_weights(network, fusion=fusion, quiet=self._quiet)
         self._carried: OrderedDict[bytes, tuple[np.ndarray, ...]] = OrderedDict()
         self.track_ids: list[int] = []
         """[P] of the labels' people, then of those added here, whether that was undone or not."""
@@ -118,6 +161,30 @@ class ReviewSession:
         self.human = np.zeros(0, dtype=bool)
         """[F, P, J] set by a person."""
         self.propagate()
+
+    def _fingerprint(self, labels: Path) -> dict[str, Any]:
+        """What the edits belong to."""
+        return {
+            "content of the labels": content_digest(labels, IMAGE_SUFFIXES | VIDEO_SUFFIXES),
+            "name of the video": self.frames.name,
+            "height and width": list(self.frames.size),
+            "number of frames": self.frames.count,
+        }
+
+    def _checker(self) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """A check of entries of the journal, in their order."""
+        tracks = [track.track_id for track in self.labels.tracks]
+
+        def check(entry: dict[str, Any]) -> dict[str, Any]:
+            if entry in ({"undo": True}, {"redo": True}):
+                return entry
+            if set(entry) != {"set"}:
+                raise InputError("it is neither an edit, nor undo, nor redo")
+            edits = read_edits(entry["set"], self.frames.count, tracks, self.joints.num_joints)
+            tracks.extend({edit.track for edit in edits} - set(tracks))
+            return {"set": [vars(edit) for edit in edits]}
+
+        return check
 
     @property
     def next_track(self) -> int:
@@ -153,12 +220,7 @@ class ReviewSession:
         """
         with self.lock:
             self._check(revision)
-            limits = self.frames.count, [*self.track_ids, self.next_track], self.joints.num_joints
-            edits = [Edit.of(entry, *limits) for entry in entries]
-            if not edits:
-                raise InputError("an edit without a joint")
-            if any(edit.joint < 0 and edit.track not in self.track_ids for edit in edits):
-                raise InputError(f"there is no person {self.next_track}")
+            edits = read_edits(entries, self.frames.count, self.track_ids, self.joints.num_joints)
             self.journal.append({"set": [vars(edit) for edit in edits]})
             if any(edit.joint < 0 or edit.track not in self.track_ids for edit in edits):
                 self.propagate()
@@ -347,11 +409,19 @@ class ReviewSession:
         with self.lock:
             self.propagate()
             assert self.result is not None
+            self.journal.bind()  # by which the next review knows that the output is its own
             self.result.save(self.output)
             return self.output
 
     def close(self) -> None:
+        """Lets another process review; may be called again."""
         self.frames.close()
+        self.journal.close()
+
+
+def journal_path(output: Path) -> Path:
+    """Where the edits of a review are, whose labels go to ``output``."""
+    return output.with_name(f"{output.name}.edits")
 
 
 class _Kept(BlockStore):

@@ -81,10 +81,18 @@ class PropagatedLabels:
         check_output(target, [], format)
         name = format or file_format(target, self.format)
         joints = self.skeleton.name if name == "coco" and self.skeleton.name != "coco17" else None
-        with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.absolute().parent) as folder:
-            made = Path(folder) / target.name
-            write_labels([self.data], made, name, joints=joints)
-            os.replace(made, target)
+        folder = target.absolute().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=folder) as temporary:
+                made = Path(temporary) / target.name
+                try:
+                    write_labels([self.data], made, name, joints=joints)
+                except InputError as error:
+                    raise InputError(str(error).replace(str(made), str(target))) from error
+                os.replace(made, target)
+        except OSError as error:
+            raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
 
     def __str__(self) -> str:
         numbers = self.to_dict()

@@ -22,14 +22,14 @@ from xml.etree import ElementTree
 
 import cv2
 import numpy as np
+from contact_sheet import Shown, draw
 
 from vidpose.errors import InputError
-from vidpose.geometry import apply_affine, crop_affine, enclosing_box, warp_image
+from vidpose.geometry import enclosing_box
 from vidpose.infer.propagation.frames import NumberedFrames
 from vidpose.io.files import write_json
-from vidpose.results import FramePoses, VideoPoses
+from vidpose.results import VideoPoses
 from vidpose.skeletons import POSETRACK15, Skeleton, convert_keypoints
-from vidpose.view.draw import draw_poses
 
 SHARE, LEAST_VIEWS, LEAST_SCORE = 0.05, 3, 0.2
 HEIGHT = 1700.0
@@ -213,18 +213,6 @@ def reproject(views: list[View], group: list[Person], height: float) -> tuple[np
     )
 
 
-@dataclass
-class Shown:
-    """One pose of a camera beside what all cameras make of it."""
-
-    miss: float
-    """Mean distance to the triangulated joints, in heights."""
-    video: str
-    frame: int
-    points: np.ndarray
-    """[J, 2]."""
-
-
 def shown_poses(
     name: str, views: list[View], videos: list[VideoPoses], count: int, height: float
 ) -> list[Shown]:
@@ -234,39 +222,11 @@ def shown_poses(
         for group in largest_groups(views, seen_at(videos, t), height, count):
             _, misses = reproject(views, group, height)
             for person, miss in zip(group, misses.mean(axis=1).tolist(), strict=True):
-                found.append(Shown(miss, f"{name}_cam{person.view + 1:02d}", t, person.points))
+                box = enclosing_box(person.points, np.ones(len(person.points), dtype=bool), margin=0.1)
+                assert box is not None
+                video = f"{name}_cam{person.view + 1:02d}"
+                found.append(Shown(miss, video, t, person.points, np.ones(len(person.points)), box))
     return found
-
-
-def draw(poses: list[Shown], clips: Path, path: Path) -> None:
-    """The best, the median and the worst poses, seven of each, no two of one second of one camera."""
-    ordered = sorted(poses, key=lambda pose: pose.miss)
-    rows = []
-    for order in (ordered, sorted(ordered, key=lambda p: abs(p.miss - ordered[len(ordered) // 2].miss)),
-                  ordered[::-1]):  # fmt: skip
-        kept: list[Shown] = []
-        for pose in order:
-            if len(kept) < 7 and all(p.video != pose.video or abs(p.frame - pose.frame) > 25 for p in kept):
-                kept.append(pose)
-        rows.append(np.hstack([_crop(pose, clips) for pose in kept]))
-    cv2.imwrite(str(path), np.vstack(rows), [cv2.IMWRITE_JPEG_QUALITY, 88])
-
-
-def _crop(pose: Shown, clips: Path) -> np.ndarray:
-    """[240, 180, 3] uint8 BGR around a pose, drawn over it."""
-    image = NumberedFrames(clips / f"{pose.video}.mp4").image(pose.frame)
-    box = enclosing_box(pose.points, np.ones(len(pose.points), dtype=bool), margin=0.1)
-    assert box is not None
-    affine = crop_affine(box, (240, 180))
-    crop = warp_image(image, affine, (240, 180))
-    at = apply_affine(affine, pose.points)[None]
-    ones = np.ones(at.shape[:2])
-    people = FramePoses(pose.frame, 0.0, at, ones, np.zeros((1, 4)), np.ones(1), np.zeros(1))
-    drawn = draw_poses(crop, people, POSETRACK15, boxes=False, ids=False, time=False)
-    crop = np.ascontiguousarray(drawn[..., ::-1])
-    cv2.putText(crop, f"{100 * pose.miss:.1f}%", (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1,
-                cv2.LINE_AA)  # fmt: skip
-    return crop
 
 
 def score_scene(views: list[View], videos: list[VideoPoses], count: int) -> dict[str, float]:
@@ -344,7 +304,11 @@ def main() -> None:
                     f"{scores['height_mm'] / 1000:10.2f}"
                 )
         if options.picture and poses:
-            draw(poses, options.clips, options.picture)
+            draw(
+                poses,
+                lambda pose: NumberedFrames(options.clips / f"{pose.video}.mp4").image(pose.frame),
+                options.picture,
+            )
     except (InputError, ValueError) as error:
         parser.error(str(error))
     if options.out:

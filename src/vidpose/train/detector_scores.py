@@ -122,6 +122,7 @@ def main() -> None:
     )
     parser.add_argument("detector", help="one of ours, .safetensors")
     parser.add_argument("data", nargs="+", metavar="DIR:SPLIT")
+    parser.add_argument("--weights", default="default", help=f"of {LOOKER}, which takes the second look")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     try:
@@ -130,7 +131,7 @@ def main() -> None:
         labelled = [frame for place in places for frame in labelled_frames(*place)]
         frames = FrameDataset(labelled, None, long_side=model.long_side)
         scale, shift = calibrate(model, frames)
-        fit = fit_second_look(model, Looker(load_pose_model(LOOKER)[0]), frames)
+        fit = fit_second_look(model, Looker(load_pose_model(LOOKER, options.weights)[0]), frames)
         told = "; ".join(f"{Path(folder).name}:{split}" for folder, split in places)
         how = {"on": told, "scale": scale, "shift": shift}
         card = {**model.card, "calibrated": how, "second_look": fit.to_card()}

@@ -4,8 +4,9 @@
 
 DIR is a data set of videos in which every frame is labelled. The labels of every T-th frame are kept, `auto`
 propagates the others, and its joints are sorted by confidence into ten bins of one width. A joint is right
-within PCKh 0.5 of its label (half of 0.6 times the diagonal of the head box). Joints of people who are not
-labelled in that frame are left out: nobody can say where they are.
+within PCKh 0.5 of its label (half of 0.6 times the diagonal of the head box; where there is none, half of
+what the box tells of it). Joints of people who are not labelled in that frame are left out: nobody can say
+where they are.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def joints(data: PoseDataset, interval: int) -> tuple[np.ndarray, np.ndarray]:
             people = {person.track_id: person for person in true.people}
             for person in frame.people:
                 truth = people.get(person.track_id)
-                if person.joint_scores is None or truth is None or truth.head_box_xyxy is None:
+                if person.joint_scores is None or truth is None:
                     continue
                 both = (person.keypoints[:, 2] > 0) & (truth.keypoints[:, 2] > 0)
                 sure.append(person.joint_scores[both])

@@ -19,7 +19,7 @@ from typing import Any
 
 from vidpose.errors import InputError
 
-DEFAULT = "rendered"
+DEFAULT = "research"
 """The set that ``default`` means, and that comes with vidpose."""
 
 KNOWN = {
@@ -29,7 +29,7 @@ KNOWN = {
 }
 """What each set of this project learned from."""
 
-NOT_RELEASED = ("research", "open")
+NOT_RELEASED = ("open",)
 """Sets that no package holds yet."""
 
 COMMON = "rendered"

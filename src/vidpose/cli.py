@@ -71,7 +71,7 @@ def estimate(
         typer.Option(
             "--min-track-score", min=0.0, max=1.0, help="A person begins with a box of at least this score."
         ),
-    ] = 0.6,
+    ] = 0.7,
     max_people: Annotated[
         int, typer.Option("--max-people", min=1, help="The best so many boxes of a frame are kept.")
     ] = 50,

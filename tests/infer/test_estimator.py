@@ -155,7 +155,7 @@ def test_two_boxes_of_one_person_give_one_pose(scene, tmp_path):
         return np.stack([first + np.array(moved), first, second])
 
     def doubled(images, keys):
-        return [Detection(boxes(key.index), np.array([0.6, 0.9, 0.8])) for key in keys]
+        return [Detection(boxes(key.index), np.array([0.75, 0.9, 0.8])) for key in keys]
 
     once = estimator(detector=doubled)(scene / "scene")
     every = estimator(detector=doubled, oks_nms=1)(scene / "scene")
@@ -178,7 +178,7 @@ def test_two_boxes_of_one_person_give_one_pose(scene, tmp_path):
 
 
 def test_a_person_begins_with_a_sure_box_but_boxes_from_a_file_all_count(scene, tmp_path):
-    scores = np.linspace(0.5, 0.72, 12)  # 0.6 from frame 5 on
+    scores = np.linspace(0.5, 0.72, 12)  # 0.7 from frame 10 on
 
     def found(images, keys):
         return [Detection(box_at(k.index, 0)[None], scores[[k.index]]) for k in keys]

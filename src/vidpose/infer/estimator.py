@@ -89,7 +89,7 @@ class PoseEstimator:
         oks_nms: float = 0.6,
         batch_size: int | None = None,
         min_box_score: float = 0.2,
-        min_track_score: float = 0.6,
+        min_track_score: float = 0.7,
         max_people: int = 50,
         look_ahead: int = 12,
         detect_every: float = 0.15,

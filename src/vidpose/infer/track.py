@@ -97,7 +97,7 @@ class Tracker:
         fps: float | None = None,
         look_ahead: int = 12,
         min_hits: int = 2,
-        min_track_score: float = 0.6,
+        min_track_score: float = 0.7,
         strong_score: float = 0.5,
         smooth_radius: int = 0,
     ) -> None:

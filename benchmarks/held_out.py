@@ -14,10 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from real import HELD_OUT, of_data
+from real import read_people
 
-from vidpose.data.clips import ground_truth_samples
-from vidpose.data.readers import read_dataset, read_image
+from vidpose.data.readers import read_image
 from vidpose.io.files import write_text
 
 ALIKE, SIDE = 0.93, 16
@@ -43,9 +42,8 @@ def main() -> None:
     parser.add_argument("--lsp", type=Path, required=True, help="folder of LSP-extended")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
-    data = read_dataset(options.lsp, "train", "lsp")
-    samples = ground_truth_samples(data)
-    held = {samples[k].video for k in of_data("", data, HELD_OUT).chosen}
+    people = read_people("", options.lsp, "train", layout="lsp")
+    data, held = people.data, {sample.video for sample in people.samples}
     frames = [video.frames[0] for video in data.videos]
     rest = [v for v in range(len(frames)) if v not in held]
     near = thumbnails([frames[v].path for v in rest]) @ thumbnails([frames[v].path for v in sorted(held)]).T

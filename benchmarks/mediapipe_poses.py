@@ -3,14 +3,20 @@
     python -m venv mp-venv
     mp-venv/bin/pip install --no-deps mediapipe==0.10.21
     mp-venv/bin/pip install ai-edge-litert numpy opencv-python-headless
-    mp-venv/bin/python benchmarks/mediapipe_poses.py JOBS.json OUT.json [--model pose_landmark_full.tflite]
+    mp-venv/bin/python benchmarks/mediapipe_poses.py JOBS.json OUT.json [--models FOLDER]
 
 It runs in an environment of its own and imports nothing of vidpose. JOBS.json is a list of
-``{"image": FILE, "box_xyxy": [x1, y1, x2, y2]}``. OUT.json has ``joints``, their names, and for each of two
-passes the joints of every job, ``[x, y, score]`` in image pixels: ``boxes`` looks once, into an upright
-square of 1.25 times the longer side of the box; ``tracking`` looks again where the landmarks of the first
-pass put the person, turned upright, as MediaPipe does from the second frame of a video on. The crop's border,
-the refinement by heatmaps and the second square are those of MediaPipe's graph.
+``{"image": FILE, "box_xyxy": [x1, y1, x2, y2]}``. OUT.json has ``joints``, their names, and for each of three
+ways to choose the crop the joints of every job, ``[x, y, score]`` in image pixels:
+
+- ``boxes``: an upright square of 1.25 times the longer side of the box;
+- ``tracking``: a second look where the landmarks of the first put the person, turned upright, as MediaPipe
+  does from the second frame of a video on;
+- ``detector``: where MediaPipe's own detector puts the person, turned upright. It sees a square of twice the
+  longer side; of its detections the surest one whose hips lie in the box counts; without one it is as
+  ``boxes``.
+
+The crop's border, the refinement by heatmaps and the turned squares are those of MediaPipe's graphs.
 """
 
 from __future__ import annotations
@@ -28,7 +34,9 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 
 SIZE, LANDMARKS, KERNEL, LEAST_HEAT = 256, 39, 7, 0.5
-PADDING = 1.25
+VIEW, LEAST_SCORE, ANCHORS = 224, 0.5, ((8, 2), (16, 2), (32, 6))
+"""Of the detector: pixels of its input, the score of a person, and for each stride its anchors at a place."""
+PADDING, AROUND = 1.25, 2.0
 CENTRE, RIM = 33, 34
 """Auxiliary landmarks: the middle of the hips, and the point above it on a circle around the person."""
 JOINTS = {
@@ -57,8 +65,43 @@ class LandmarkNet:
         return np.column_stack([points, sigmoid(found[:, 3])])
 
 
+class Detector:
+    """MediaPipe's person detector, for the two points that say where the crop is and how it is turned."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self.net = Interpreter(str(path), num_threads=threads)
+        self.net.allocate_tensors()
+        self.input = self.net.get_input_details()[0]["index"]
+        self.outputs = {int(out["shape"][-1]): out["index"] for out in self.net.get_output_details()}
+        places = []
+        for stride, count in ANCHORS:
+            side = VIEW // stride
+            rows, columns = np.mgrid[:side, :side].reshape(2, -1)
+            places.append(np.repeat((np.column_stack([columns, rows]) + 0.5) / side, count, axis=0))
+        self.anchors = np.concatenate(places)
+
+    def __call__(self, image: np.ndarray, box: np.ndarray) -> np.ndarray | None:
+        """[2, 2] the middle of the hips and a point of the circle in image pixels; ``None``: no hips lie
+        in the box [4]."""
+        affine = to_image((box[:2] + box[2:]) / 2 + 0.5, AROUND * longer_side(box), 0.0)
+        crop = cut(image, affine, VIEW, cv2.BORDER_CONSTANT)
+        self.net.set_tensor(self.input, crop[None].astype(np.float32) / 127.5 - 1)
+        self.net.invoke()
+        scores = sigmoid(self.net.get_tensor(self.outputs[1]).reshape(-1))
+        # Box (4 numbers), then four points, of which the first two count: pixels beside the anchor.
+        points = self.net.get_tensor(self.outputs[12]).reshape(-1, 6, 2)[:, 2:4]
+        points = (points / VIEW + self.anchors[:, None]) @ affine[:, :2].T + affine[:, 2]
+        inside = ((points[:, 0] >= box[:2]) & (points[:, 0] <= box[2:])).all(axis=1)
+        best = int(np.argmax(scores * inside))
+        return points[best] if inside[best] and scores[best] >= LEAST_SCORE else None
+
+
 def sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values.astype(np.float64)))
+    return 1 / (1 + np.exp(-np.clip(values.astype(np.float64), -100, 100)))
+
+
+def longer_side(box: np.ndarray) -> float:
+    return max(*(box[2:] - box[:2]), 1.0)
 
 
 def refine(points: np.ndarray, heatmaps: np.ndarray) -> np.ndarray:
@@ -89,53 +132,55 @@ def to_image(centre: np.ndarray, side: float, turn: float) -> np.ndarray:
     return np.column_stack([linear, centre - linear @ (0.5, 0.5) - 0.5])
 
 
+def cut(image: np.ndarray, affine: np.ndarray, size: int, border: int) -> np.ndarray:
+    """The crop [size, size, 3] of an image under the affine of :func:`to_image`."""
+    pixels = affine @ np.array([[1 / size, 0, 0.5 / size], [0, 1 / size, 0.5 / size], [0, 0, 1]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(image, pixels, (size, size), flags=flags, borderMode=border)
+
+
 def look(net: LandmarkNet, image: np.ndarray, centre: np.ndarray, side: float, turn: float) -> np.ndarray:
     """[39, 3] landmarks in image pixels, seen in a square."""
     affine = to_image(centre, side, turn)
-    pixels = affine @ np.array([[1 / SIZE, 0, 0.5 / SIZE], [0, 1 / SIZE, 0.5 / SIZE], [0, 0, 1]])
-    crop = cv2.warpAffine(
-        image,
-        pixels,
-        (SIZE, SIZE),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
-    found = net(crop)
+    found = net(cut(image, affine, SIZE, cv2.BORDER_REPLICATE))
     found[:, :2] = found[:, :2] @ affine[:, :2].T + affine[:, 2]
     return found
 
 
-def look_again(net: LandmarkNet, image: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """The same in the square that landmarks [39, 3] say (AlignmentPointsRects, RectTransformation)."""
-    towards = found[RIM, :2] - found[CENTRE, :2]
+def look_upright(net: LandmarkNet, image: np.ndarray, hips: np.ndarray, rim: np.ndarray) -> np.ndarray:
+    """The same in the square around the circle that two points say, the second one above the first
+    (AlignmentPointsRects, RectTransformation)."""
+    towards = rim - hips
     turn = math.pi / 2 - math.atan2(-towards[1], towards[0])
-    side = max(2 * PADDING * float(np.hypot(*towards)), 2.0)
-    return look(net, image, found[CENTRE, :2] + 0.5, side, turn)
+    return look(net, image, hips + 0.5, max(2 * PADDING * float(np.hypot(*towards)), 2.0), turn)
 
 
-def run(net: LandmarkNet, jobs: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """For each pass the named joints of every job."""
+def run(net: LandmarkNet, detector: Detector, jobs: list[dict[str, Any]]) -> dict[str, list[Any]]:
+    """For each way to choose the crop the named joints of every job."""
     rows = list(JOINTS.values())
-    passes: dict[str, list[Any]] = {"boxes": [], "tracking": []}
+    ways: dict[str, list[Any]] = {"boxes": [], "tracking": [], "detector": []}
     for job in jobs:
         image = cv2.imread(job["image"], cv2.IMREAD_COLOR)
         if image is None:
             raise SystemExit(f"{job['image']}: cannot be read as an image")
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        x1, y1, x2, y2 = job["box_xyxy"]
-        centre = np.array([(x1 + x2) / 2, (y1 + y2) / 2]) + 0.5
-        first = look(net, image, centre, PADDING * max(x2 - x1, y2 - y1, 1.0), 0.0)
-        passes["boxes"].append(first[rows].tolist())
-        passes["tracking"].append(look_again(net, image, first)[rows].tolist())
-    return passes
+        box = np.array(job["box_xyxy"])
+        first = look(net, image, (box[:2] + box[2:]) / 2 + 0.5, PADDING * longer_side(box), 0.0)
+        points = detector(image, box)
+        ways["boxes"].append(first[rows].tolist())
+        again = look_upright(net, image, first[CENTRE, :2], first[RIM, :2])
+        ways["tracking"].append(again[rows].tolist())
+        found = first if points is None else look_upright(net, image, *points)
+        ways["detector"].append(found[rows].tolist())
+    return ways
 
 
-def shipped_model() -> Path:
-    """pose_landmark_full.tflite of the wheel that is installed; it is not imported."""
+def installed_models() -> Path:
+    """The folder of the networks in the wheel that is installed; it is not imported."""
     spec = importlib.util.find_spec("mediapipe")
     if spec is None or not spec.submodule_search_locations:
         raise SystemExit("mediapipe is not installed here: pip install --no-deps mediapipe==0.10.21")
-    return Path(spec.submodule_search_locations[0]) / "modules/pose_landmark/pose_landmark_full.tflite"
+    return Path(spec.submodule_search_locations[0]) / "modules"
 
 
 def main() -> None:
@@ -144,15 +189,16 @@ def main() -> None:
     )
     parser.add_argument("jobs", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--model", type=Path, help="default: the one in the installed wheel")
+    parser.add_argument("--models", type=Path, help="folder `modules` of the wheel; default: as installed")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    net = LandmarkNet(options.model or shipped_model(), options.threads)
+    folder = options.models or installed_models()
+    net = LandmarkNet(folder / "pose_landmark/pose_landmark_full.tflite", options.threads)
+    detector = Detector(folder / "pose_detection/pose_detection.tflite", options.threads)
     start = time.monotonic()
-    passes = run(net, json.loads(options.jobs.read_text()))
+    ways = run(net, detector, json.loads(options.jobs.read_text()))
     seconds = time.monotonic() - start
-    content = {"joints": list(JOINTS), "passes": passes, "seconds": seconds}
-    options.out.write_text(json.dumps(content))
+    options.out.write_text(json.dumps({"joints": list(JOINTS), "ways": ways, "seconds": seconds}))
 
 
 if __name__ == "__main__":

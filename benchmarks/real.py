@@ -30,8 +30,8 @@ it), in the same boxes:
 
     python benchmarks/real.py --lsp DIR hrnet:default mediapipe:full --mediapipe-python mp-venv/bin/python
 
-It looks once into the box and once where its own landmarks say, as in tracking; the better of the two on this
-very data is what is reported.
+It looks into the box, where its own landmarks then say, as in tracking, and where its own detector says; the
+best of the three on this very data is what is reported.
 
 ``--occlude`` pastes parts of other pictures over 20 to 50 % of each box, always the same ones; all labelled
 joints count. ``--hidden`` splits scores into visible and hidden joints, by the labels and the occluders.
@@ -42,6 +42,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -285,7 +286,7 @@ def in_joints_of(data: PoseDataset, found: np.ndarray, joints: Skeleton) -> np.n
 
 
 def predict_mediapipe(python: Path, people: People) -> dict[str, np.ndarray]:
-    """[N, J, 3] for each of MediaPipe's two ways to find the crop."""
+    """[N, J, 3] for each of MediaPipe's ways to choose the crop."""
     script = Path(__file__).with_name("mediapipe_poses.py")
     with tempfile.TemporaryDirectory() as work:
         jobs, out = Path(work) / "jobs.json", Path(work) / "out.json"
@@ -298,9 +299,7 @@ def predict_mediapipe(python: Path, people: People) -> dict[str, np.ndarray]:
             raise InputError(f"{MEDIAPIPE} did not run with --mediapipe-python {python}: {why}") from error
         content = json.loads(out.read_text())
     joints = Skeleton("mediapipe", tuple(content["joints"]), ())
-    return {
-        name: in_joints_of(people.data, np.array(rows), joints) for name, rows in content["passes"].items()
-    }
+    return {name: in_joints_of(people.data, np.array(rows), joints) for name, rows in content["ways"].items()}
 
 
 def _job(data: PoseDataset, sample: Sample, folder: Path) -> dict[str, Any]:
@@ -313,25 +312,26 @@ def _job(data: PoseDataset, sample: Sample, folder: Path) -> dict[str, Any]:
     return {"image": str(path.resolve()), "box_xyxy": [float(value) for value in sample.box_xyxy]}
 
 
-def open_model(name: str) -> PoseModel | None:
-    """A model of vidpose in eval mode; ``None`` for MediaPipe."""
+def open_model(name: str) -> tuple[PoseModel | None, str]:
+    """A model of vidpose in eval mode, ``None`` for MediaPipe; and what its weights are called."""
     if name == MEDIAPIPE:
-        return None
+        return None, "mediapipe"
     kind, _, which = name.partition(":")
-    return load_pose_model(kind, which)[0] if which and kind in list_models() else load_model(name)
+    if which and kind in list_models():
+        return load_pose_model(kind, which)
+    return load_model(name), name
 
 
 def find_poses(name: str, model: PoseModel | None, people: People, settings: Settings, python: Path) -> Poses:
-    """The poses of a model; of MediaPipe those of its better crop."""
-    passes = {"": predict(model, people, settings)} if model else predict_mediapipe(python, people)
-    if not any(any_counts(people, found) for found in passes.values()):
+    """The poses of a model; of MediaPipe those of its best crop."""
+    ways = {"": predict(model, people, settings)} if model is not None else {}
+    ways = ways or predict_mediapipe(python, people)
+    if not any(any_counts(people, found) for found in ways.values()):
         raise InputError("none of the joints that count are both labelled here and known to the model")
-    if model is not None:
-        return Poses(passes[""])
-    right = {key: headline(people, found) for key, found in passes.items()}
+    right = {key: headline(people, found) for key, found in ways.items()}
     best = max(right, key=lambda key: right[key])
-    told = ", ".join(f"crop from {key} {value:.1f}" for key, value in right.items())
-    return Poses(passes[best], f"the better crop is from {best} ({told})")
+    shown = ", ".join(f"by {key} {value:.1f}" for key, value in right.items())
+    return Poses(ways[best], f"the best crop of: {shown}" if len(ways) > 1 else "")
 
 
 # --- scores ------------------------------------------------------------------------------------------------
@@ -450,7 +450,7 @@ def print_scores(name: str, scores: dict[str, Any]) -> None:
         numbers = "  ".join(f"{key} {value:.1f}" for key, value in ap.items() if isinstance(value, float))
         shown = ap.get("none") or f"{numbers}  ({ap['joints']} joints, {ap['protocol']})"
         print(f"{'':32}{'AP':22}{shown}")
-    took = f"{scores['seconds']:.0f} s"
+    took = f"{scores['seconds']:.0f} s, of the processor {scores['cpu_seconds']:.0f} s"
     print(f"{'':32}{took}{'; ' if scores['note'] else ''}{scores['note']}")
 
 
@@ -466,6 +466,11 @@ def print_intervals(rows: dict[str, dict[str, Any]]) -> None:
                 low, high = row["difference_interval"]
                 text = f"{text:24}{row['difference']:+6.1f} [{low:+.1f}, {high:+.1f}]"
             print(f"{name[-30:] if not k else '':32}{metric:22}{text}")
+
+
+def cpu_seconds() -> float:
+    """Of this process and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def plain(value: Any) -> Any:
@@ -492,21 +497,22 @@ def compare(
     done: dict[str, dict[str, Tally]] = {}
     results: dict[str, Any] = {}
     for name, model in models.items():
-        start = time.monotonic()
+        start, busy = time.monotonic(), cpu_seconds()
         try:
             poses = find_poses(name, model, people, settings, options.mediapipe_python)
         except InputError as error:
             print(f"{name[-30:]:32}{error}")
             results[name] = {"none": str(error)}
             continue
-        took = time.monotonic() - start
+        took = {"seconds": time.monotonic() - start, "cpu_seconds": cpu_seconds() - busy}
         done[name] = tallies(people, poses.found, hidden=options.hidden)
-        results[name] = {**score(people, poses, done[name]), "seconds": took}
+        results[name] = {**score(people, poses, done[name]), **took}
         print_scores(name, results[name])
         if sheets:
             draw_people(people, poses, sheets.pop(0))
     rows = intervals(people, done)
-    print_intervals(rows)
+    if rows:
+        print_intervals(rows)
     groups = len(set(people.groups))
     return {"people": len(people.scored), "resampled": groups, "models": results, "intervals": rows}
 
@@ -563,12 +569,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     settings = Settings(
         options.flip_test, device, resolve_precision(options.precision, device), options.batch_size
     )
-    models = {name: open_model(name) for name in options.models}
+    opened = {name: open_model(name) for name in options.models}
+    models = {name: model for name, (model, _) in opened.items()}
     reach = max([model.num_frames // 2 for model in models.values() if model is not None], default=0)
     places = [(f"LSP-extended, last {HELD_OUT} usable people", options.lsp, "train", "lsp")]
     places = places if options.lsp else []
     places += [(place, *parse_place(place), "auto") for place in options.data]
     sheets = sheet_paths(options.pictures, len(places) * len(models))
+    sets = [f"{name} is {which}'s" for name, (_, which) in opened.items() if name.endswith(":default")]
+    print(*sets, sep=", ")
     results: dict[str, Any] = {}
     for title, root, split, layout in places:
         people = read_people(
@@ -580,7 +589,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 people = occluded(people, Path(folder), reach if people.is_video else 0)
             results[people.title] = compare(people, models, settings, options, sheets)
     chosen = {key: getattr(options, key) for key in ("every", "joints", "flip_test", "occlude", "hidden")}
-    return {"settings": {**chosen, "precision": precision_name(settings.dtype)}, "data": results}
+    weights = {name: known_as for name, (_, known_as) in opened.items()}
+    return {
+        "settings": {**chosen, "precision": precision_name(settings.dtype), "weights": weights},
+        "data": results,
+    }
 
 
 def main() -> None:

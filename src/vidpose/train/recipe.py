@@ -396,7 +396,7 @@ def _suggest(key: str) -> str:
 _FREE_KEYS = {
     "train.num_workers", "train.checkpoint_every_steps", "train.log_every_steps", "train.tensorboard",
     "train.max_steps", "train.epochs", "data.cache", "data.pack", "data.root", "data.val_root",
-    "data.leave_out", "output",
+    "data.leave_out", "train.init_from", "output",
 }  # fmt: skip
 
 

@@ -81,6 +81,7 @@ def _tile(pose: Shown, image: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     tile = np.ascontiguousarray(drawn[..., ::-1])
     for x, y in apply_affine(affine, pose.labels) if pose.labels is not None else ():
         cv2.circle(tile, (round(x), round(y)), 2, (255, 255, 255), -1, cv2.LINE_AA)
-    cv2.putText(tile, f"{100 * pose.miss:.1f}%", (6, 18), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (255, 255, 255), 1,
-                cv2.LINE_AA)  # fmt: skip
+    for color, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        font = cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(tile, f"{100 * pose.miss:.1f}%", (6, 18), font, 0.5, color, width, cv2.LINE_AA)
     return tile

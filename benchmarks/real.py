@@ -35,7 +35,9 @@ best of the three on this very data is what is reported.
 
 ``--occlude`` pastes parts of other pictures over 20 to 50 % of each box, always the same ones; all labelled
 joints count. ``--hidden`` splits scores into visible and hidden joints, by the labels and the occluders.
-``--every N`` scores every N-th labelled frame of a video.
+``--every N`` scores every N-th labelled frame of a video. Models run in bf16 autocast where the device
+computes in it natively, which the first line says; on LSP-extended hrnet had 72.5 so and 72.7 with
+``--precision fp32``.
 """
 
 from __future__ import annotations

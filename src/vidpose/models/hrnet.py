@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 
 def conv_bn(inputs: int, outputs: int, kernel: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
@@ -102,9 +102,14 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     """
     for module in network.modules():
         children = list(module.named_children())
-        for (name, first), (second_name, second) in zip(children, children[1:], strict=False):
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                setattr(module, name, fuse_conv_bn_eval(first.eval(), second.eval()))
+        for (_, first), (second_name, second) in zip(children, children[1:], strict=False):
+            if not (isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)):
+                continue
+            if second.running_mean is not None and second.running_var is not None:
+                first.weight, first.bias = fuse_conv_bn_weights(
+                    first.weight, first.bias, second.running_mean, second.running_var, second.eps,
+                    second.weight, second.bias,
+                )  # fmt: skip
                 setattr(module, second_name, nn.Identity())
     return network
 

@@ -155,15 +155,26 @@ class CropRunner:
 
     def _heatmaps(self, frames: Tensor, windows: np.ndarray) -> Tensor:
         """Frames [N, 3, h, w] and clips [K, T] -> heatmaps [K, J, h/4, w/4], float32."""
-        model: Any = self.model
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
-            features = model.extract(frames)
+            features = self._extract(frames)
             index = torch.from_numpy(windows.reshape(-1)).to(self.device)  # [K, T] -> [K·T]
             if len(index) != len(frames) or not torch.equal(
                 index, torch.arange(len(frames), device=self.device)
             ):
                 features = {name: value.index_select(0, index) for name, value in features.items()}
-            heatmaps = model.head(features).heatmaps
+            heatmaps = self._head(features)
         if heatmaps.dim() == 5:  # models of all T frames: the key frame's
             heatmaps = heatmaps[:, heatmaps.shape[1] // 2]
         return heatmaps.float()
+
+    def _extract(self, frames: Tensor) -> dict[str, Tensor]:
+        """Frames [N, 3, h, w] -> the backbone's features, each [N, ...]."""
+        model: Any = self.model
+        features: dict[str, Tensor] = model.extract(frames)
+        return features
+
+    def _head(self, features: dict[str, Tensor]) -> Tensor:
+        """Features of clips, each [K·T, ...] -> heatmaps [K, J, h/4, w/4], or [K, T, J, h/4, w/4]."""
+        model: Any = self.model
+        heatmaps: Tensor = model.head(features).heatmaps
+        return heatmaps

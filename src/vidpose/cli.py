@@ -464,6 +464,68 @@ def export(
 
 
 @app.command()
+def bench(
+    video: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Argument(metavar="[VIDEO]", help="A video; the packaged one if not given."),
+    ] = None,
+    output: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--output", "-o", help="Folder for bench.json, bench.md and bench.png."),
+    ] = None,
+    model: Model = "tdmi",
+    weights: Weights = "default",
+    detector: Detector = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
+    pairs: Annotated[int, typer.Option("--pairs", min=3, help="Runs; each followed by one of every peer.")] = 5,
+    max_frames: Annotated[
+        int, typer.Option("--max-frames", min=1, help="The first so many frames are used.")
+    ] = 300,
+    growth: Annotated[bool, typer.Option(help="Also measure growth with length, people and clips.")] = True,
+    peers: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--peer", help="Also vitpose, mediapipe or rtmlib, where installed; may be repeated."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measures speed and memory of estimate on this machine: stages, growth, other software beside."""
+    from importlib import resources
+
+    from vidpose.bench import run_bench
+    from vidpose.bench.report import to_markdown, write_chart
+    from vidpose.io.files import write_json, write_text
+    from vidpose.io.outputs import check_replaceable
+
+    files = [output / f"bench.{suffix}" for suffix in ("json", "md", "png")] if output else []
+    for file in files:
+        check_replaceable(file, overwrite=overwrite, inputs=[video] if video else [])
+    report = run_bench(
+        video or str(resources.files("vidpose") / "examples" / "people.mp4"),
+        model=model,
+        pairs=pairs,
+        max_frames=max_frames,
+        growth=growth,
+        peers=peers or (),
+        quiet=quiet,
+        weights=weights,
+        detector=detector,
+        device=device,
+        precision=precision,
+    )
+    if files:
+        write_json(files[0], report.to_dict(), indent=2)
+        write_text(files[1], to_markdown(report))
+        write_chart(report, files[2])
+    if as_json:
+        print_json(report.to_dict())
+    else:
+        print(to_markdown(report), end="")
+
+
+@app.command()
 def view(
     result: Annotated[Path, typer.Argument(metavar="RESULT", help="A JSON file that `estimate` wrote.")],
     source: Annotated[

@@ -9,7 +9,8 @@ most. A box that finds nobody is false unless half of it lies in a region to ign
 per cent of the picture's height, as nobody drew boxes around people as small.
 
 ``--track`` scores the boxes that `vidpose estimate` goes on with, too: those of tracks that begin with a box
-of at least these scores, over all frames of the clips.
+of at least these scores, over all frames of the clips. ``--follow`` scores those of
+`estimate --boxes-from poses` with a pose model.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import numpy as np
 from vidpose.data.readers import parse_place, read_dataset
 from vidpose.errors import InputError
 from vidpose.infer.detect import Detection, Detector, FrameKey, build_detector
+from vidpose.infer.estimator import PoseEstimator
 from vidpose.infer.sparse_detect import SparseDetection, interval_frames
 from vidpose.infer.track import Tracker, Tracks
 from vidpose.io.files import read_json, write_json
@@ -87,6 +89,29 @@ def score_tracks(
     return [score(mine, pictures) for mine in kept]
 
 
+def score_followed(
+    folder: Path, model: str, detector: Detector, start: float, every: float | None
+) -> dict[str, float]:
+    """As :func:`score`, of the clips' boxes that are drawn around poses."""
+    estimator = PoseEstimator(
+        model,
+        detector=detector,
+        device="cpu",
+        boxes_from="poses",
+        detect_every=every,
+        min_track_score=start,
+    )
+    pictures: list[Picture] = []
+    kept: list[Detection] = []
+    for name, frames in read_json(CLIP_BOXES).items():
+        with estimator.stream(folder / name) as stream:
+            for poses in stream:
+                if str(poses.index) in frames and stream.image is not None:
+                    pictures.append(drawn_picture(stream.image, frames[str(poses.index)]))
+                    kept.append(Detection(poses.boxes.astype(np.float64), poses.box_scores))
+    return score(kept, pictures)
+
+
 def data_pictures(folder: str, split: str) -> list[Picture]:
     """The labelled frames of a data set; a region to ignore counts as the box around it."""
     pictures = []
@@ -135,10 +160,13 @@ def main() -> None:
     parser.add_argument("detectors", nargs="+", help="as of `vidpose estimate --detector`")
     parser.add_argument("--clips", type=Path)
     parser.add_argument("--data", action="append", default=[], metavar="DIR:SPLIT")
-    parser.add_argument("--min-score", type=float, nargs="+", default=[0.2])
+    parser.add_argument("--min-score", type=float, nargs="*", default=[0.2], help="of single frames")
     parser.add_argument("--track", type=float, nargs="+", default=[], help="scores at which tracks begin")
+    parser.add_argument("--follow", metavar="MODEL", help="with --track, boxes from this model's poses")
     parser.add_argument(
-        "--detect-every", type=float, default=0.15, help="seconds, with --track; 0: all frames"
+        "--detect-every",
+        type=float,
+        help="seconds, with --track; 0: all frames; default: 0.15, with --follow 0.5",
     )
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
@@ -166,11 +194,19 @@ def main() -> None:
                 for name, pictures in sources:
                     seen = (detector([image])[0] for image, _, _ in pictures)
                     add(spec, name, threshold, score(seen, pictures))
-            if options.track:
+            if options.follow:
+                detector = build_detector(spec, device="cpu")
+                for start in options.track:
+                    scores = score_followed(
+                        options.clips, options.follow, detector, start, options.detect_every
+                    )
+                    add(spec, f"clips, poses of {options.follow}", start, scores)
+            elif options.track:
+                every = 0.15 if options.detect_every is None else options.detect_every
                 detector = build_detector(spec, device="cpu")
                 for start, scores in zip(
                     options.track,
-                    score_tracks(options.clips, detector, options.track, options.detect_every),
+                    score_tracks(options.clips, detector, options.track, every),
                     strict=True,
                 ):
                     add(spec, "clips, tracked", start, scores)

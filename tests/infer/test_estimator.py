@@ -14,7 +14,8 @@ from dots import SIZE, DotModel, box_at, dots_at, picture, write_scene
 from vidpose.errors import InputError
 from vidpose.infer.crops import make_windows, split_track
 from vidpose.infer.detect import Detection
-from vidpose.infer.estimator import MAX_GROUP, PoseEstimator
+from vidpose.infer.estimator import PoseEstimator
+from vidpose.infer.stream import MAX_GROUP
 from vidpose.io.video_writer import VideoWriter
 from vidpose.models.factory import create_model, save_model
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,6 +27,9 @@ from vidpose.geometry import (
 )
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
+
+if TYPE_CHECKING:
+    from vidpose.infer.engines import PoseNetwork
 
 
 @dataclass
@@ -69,6 +72,9 @@ def split_track(boxes: np.ndarray, min_iou: float) -> list[tuple[int, int]]:
     return cut(0, len(boxes)) if len(boxes) else []
 
 
+_MIRRORED = "/mirrored"
+
+
 class CropRunner:
     """Runs a pose model over strips.
 
@@ -80,6 +86,7 @@ class CropRunner:
         batch_size: key frames for which the head runs at once.
         padding: by which the boxes grow (1.25: by 25 %).
         dtype: of autocast.
+        network: the model in another engine, which then runs in its place.
     """
 
     def __init__(
@@ -92,6 +99,7 @@ class CropRunner:
         batch_size: int = 8,
         padding: float = 1.25,
         dtype: torch.dtype = torch.float32,
+        network: PoseNetwork | None = None,
     ) -> None:
         self.model = model
         self.skeleton = skeleton
@@ -100,6 +108,7 @@ class CropRunner:
         self.batch_size = batch_size
         self.padding = padding
         self.dtype = dtype
+        self.network = network
         self.device = next(model.parameters()).device
         self.frames_extracted = 0
         """Frames that went through the backbone so far (mirrored ones not counted)."""
@@ -124,57 +133,104 @@ class CropRunner:
 
     @torch.inference_mode()
     def _run(self, strips: list[Strip]) -> list[tuple[np.ndarray, np.ndarray]]:
-        model = self.model
-        affines = [crop_affine(strip.box_xyxy, model.input_size, padding=self.padding) for strip in strips]
-        crops = np.stack(
-            [
-                warp_image(image, affine, model.input_size)
-                for strip, affine in zip(strips, affines, strict=True)
-                for image in strip.images
-            ]
-        )  # [N, h, w, 3]
+        affines = [
+            crop_affine(strip.box_xyxy, self.model.input_size, padding=self.padding) for strip in strips
+        ]
+        frames = self.cut(
+            [(image, affine) for strip, affine in zip(strips, affines, strict=True) for image in strip.images]
+        )
         offsets = np.cumsum([0, *(len(strip.images) for strip in strips)])
         windows = np.concatenate([s.windows + o for s, o in zip(strips, offsets[:-1], strict=True)])  # [K, T]
+        heatmaps = self.heatmaps(frames, windows)
+        counts = [len(strip.windows) for strip in strips]
+        points, scores = self.place(
+            heatmaps, [a for a, n in zip(affines, counts, strict=True) for _ in range(n)]
+        )
+        ends = np.cumsum(counts)[:-1]
+        return list(zip(np.split(points, ends), np.split(scores, ends), strict=True))
+
+    def cut(self, crops: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
+        """Images [H, W, 3] uint8 and their affines [2, 3] -> normalised crops [N, 3, h, w] on the device."""
+        cut = np.stack([warp_image(image, affine, self.model.input_size) for image, affine in crops])
         # [N, h, w, 3] -> [N, 3, h, w], which in memory stays as it is: channels last
-        frames = normalize_frames(torch.from_numpy(crops).to(self.device).permute(0, 3, 1, 2))
+        return normalize_frames(torch.from_numpy(cut).to(self.device).permute(0, 3, 1, 2))
+
+    def heatmaps(self, frames: Tensor, windows: np.ndarray) -> Tensor:
+        """Crops [N, 3, h, w] and clips [K, T] of positions in them -> heatmaps [K, J, h/4, w/4], float32."""
         self.frames_extracted += len(frames)
         heatmaps = self._heatmaps(frames, windows)
         if self.flip_test:
             mirrored = self._heatmaps(frames.flip(-1), windows)
             heatmaps = (heatmaps + flip_heatmaps(mirrored, self.skeleton)) / 2
+        return heatmaps
+
+    def features(self, frames: Tensor) -> dict[str, Tensor]:
+        """The backbone's features [N, ...] of crops [N, 3, h, w], and of the mirrored ones with flip test."""
+        self.frames_extracted += len(frames)
+        with self._autocast():
+            found = self._extract(frames)
+            if self.flip_test:
+                mirrored = self._extract(frames.flip(-1))
+                found = {**found, **{f"{name}{_MIRRORED}": value for name, value in mirrored.items()}}
+        return found
+
+    def heatmaps_of(self, features: dict[str, Tensor]) -> Tensor:
+        """Features of :meth:`features` for all frames of K clips [K·T, ...] -> heatmaps [K, J, h/4, w/4]."""
+        plain = {name: value for name, value in features.items() if not name.endswith(_MIRRORED)}
+        windows = np.arange(len(next(iter(plain.values())))).reshape(-1, self.num_frames)
+        heatmaps = self._key_heatmaps(plain, windows)
+        if self.flip_test:
+            mirrored = self._key_heatmaps({name: features[f"{name}{_MIRRORED}"] for name in plain}, windows)
+            heatmaps = (heatmaps + flip_heatmaps(mirrored, self.skeleton)) / 2
+        return heatmaps
+
+    def place(self, heatmaps: Tensor, affines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints [K, J, 2] in image pixels (float64) and peaks [K, J] of heatmaps [K, J, h/4, w/4].
+
+        Args:
+            affines: of the crop of each.
+        """
+        model = self.model
         points, peaks = decode_heatmaps(heatmaps, self.decoder, model.sigma)
         in_crop = heatmap_to_input(points.cpu().numpy(), model.input_size, model.heatmap_size)  # [K, J, 2]
-        scores = peaks.cpu().numpy().astype(np.float64)
-        results = []
-        start = 0
-        for strip, affine in zip(strips, affines, strict=True):
-            end = start + len(strip.windows)
-            results.append((apply_affine(invert_affine(affine), in_crop[start:end]), scores[start:end]))
-            start = end
-        return results
+        placed = [
+            apply_affine(invert_affine(affine), one) for affine, one in zip(affines, in_crop, strict=True)
+        ]
+        return np.stack(placed), peaks.cpu().numpy().astype(np.float64)
 
     def _heatmaps(self, frames: Tensor, windows: np.ndarray) -> Tensor:
         """Frames [N, 3, h, w] and clips [K, T] -> heatmaps [K, J, h/4, w/4], float32."""
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
+        with self._autocast():
             features = self._extract(frames)
-            index = torch.from_numpy(windows.reshape(-1)).to(self.device)  # [K, T] -> [K·T]
-            if len(index) != len(frames) or not torch.equal(
-                index, torch.arange(len(frames), device=self.device)
-            ):
-                features = {name: value.index_select(0, index) for name, value in features.items()}
-            heatmaps = self._head(features)
+        return self._key_heatmaps(features, windows)
+
+    def _key_heatmaps(self, features: dict[str, Tensor], windows: np.ndarray) -> Tensor:
+        """Features [N, ...] and clips [K, T] -> heatmaps of the key frames [K, J, h/4, w/4], float32."""
+        with self._autocast():
+            heatmaps = self._head(features, windows)
         if heatmaps.dim() == 5:  # models of all T frames: the key frame's
             heatmaps = heatmaps[:, heatmaps.shape[1] // 2]
         return heatmaps.float()
 
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32)
+
     def _extract(self, frames: Tensor) -> dict[str, Tensor]:
         """Frames [N, 3, h, w] -> the backbone's features, each [N, ...]."""
+        if self.network is not None:
+            return self.network.extract(frames)
         model: Any = self.model
         features: dict[str, Tensor] = model.extract(frames)
         return features
 
-    def _head(self, features: dict[str, Tensor]) -> Tensor:
-        """Features of clips, each [K·T, ...] -> heatmaps [K, J, h/4, w/4], or [K, T, J, h/4, w/4]."""
+    def _head(self, features: dict[str, Tensor], windows: np.ndarray) -> Tensor:
+        """Features [N, ...], clips [K, T] -> heatmaps [K, J, h/4, w/4], or of all frames [K, T, J, …]."""
+        if self.network is not None:
+            return self.network.heatmaps(features, windows)
+        index = torch.from_numpy(windows.reshape(-1)).to(self.device)  # [K, T] -> [K·T]
+        count = len(next(iter(features.values())))
+        if len(index) != count or not torch.equal(index, torch.arange(count, device=self.device)):
+            features = {name: value.index_select(0, index) for name, value in features.items()}
         model: Any = self.model
         heatmaps: Tensor = model.head(features).heatmaps
         return heatmaps

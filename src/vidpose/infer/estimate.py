@@ -16,7 +16,8 @@ from typing import Any
 
 from vidpose import progress
 from vidpose.errors import InputError
-from vidpose.infer.estimator import PoseEstimator, PoseStream
+from vidpose.infer.estimator import PoseEstimator
+from vidpose.infer.stream import PoseStream
 from vidpose.io.files import check_writable
 from vidpose.io.formats import SOURCE_DIGEST, format_suffix, result_digest, save_poses
 from vidpose.io.outputs import THERE, check_replaceable
@@ -51,6 +52,10 @@ class EstimateSummary:
     """The pose model's set of weights, or its file."""
     detector_weights: str | None
     """The detector's set; ``None``: its weights are of no set."""
+    dropped: int = 0
+    """Frames of a live source that came too fast and are not in the result."""
+    max_delay_s: float | None = None
+    """Of a live source: the longest time from a frame's arrival to its poses."""
     interrupted: bool = False
     """A live source that was ended with Ctrl-C."""
 
@@ -59,6 +64,8 @@ class EstimateSummary:
 
     def __str__(self) -> str:
         skipped = f", {self.skipped} frames could not be decoded" if self.skipped else ""
+        if self.max_delay_s is not None:
+            skipped += f", {self.dropped} frames dropped, delay at most {self.max_delay_s:.2f} s"
         drawn = f" and {self.video}" if self.video else ""
         return (
             f"{self.source}: {self.frames} frames, {self.tracks} people, {self.people} poses{skipped} "
@@ -179,7 +186,7 @@ def _estimate_one(
     min_draw_score: float,
     quiet: bool,
 ) -> EstimateSummary:
-    live = find_source(source).kind in ("camera", "stream")
+    live = bool(estimator.live) or find_source(source).kind in ("camera", "stream")
     began = time.monotonic()
     people, tracks = 0, set()
     with ExitStack() as stack:
@@ -214,6 +221,8 @@ def _estimate_one(
         fps=round(count / max(seconds, 1e-9), 2),
         weights=estimator.info["weights"],
         detector_weights=estimator.info["detector_weights"],
+        dropped=stream.info.get("dropped", 0),
+        max_delay_s=stream.info.get("max_delay_s"),
         interrupted=interrupted.is_set(),
     )
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,21 +13,18 @@ from vidpose.data.boxes import suppress_poses
 from vidpose.device import precision_name, resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
-from vidpose.infer.crops import CropRunner, Strip, make_windows, split_track
-from vidpose.infer.detect import BoxFile, Detection, Detector, FrameKey, FullFrame, build_detector
-from vidpose.infer.leaps import REACH_S, LeapFilter
+from vidpose.infer.crops import CropRunner
+from vidpose.infer.detect import BoxFile, Detector, build_detector
 from vidpose.infer.smooth import KeypointSmoother
-from vidpose.infer.sparse_detect import SparseDetection, interval_frames
-from vidpose.infer.track import Tracker, Tracks
+from vidpose.infer.stream import MAX_GROUP, PoseStream
+from vidpose.infer.track import Tracker
 from vidpose.infer.weights import load_pose_model
-from vidpose.io.video import VideoSource, open_video
+from vidpose.io.sources import find_source
+from vidpose.io.video import open_video
 from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.video_model import PoseModel
 from vidpose.results import FramePoses, VideoPoses
 from vidpose.skeletons import COCO17, POSETRACK15, Skeleton, convert_keypoints
-
-MAX_GROUP = 16
-"""Frames whose people may wait for each other to fill a batch."""
 
 
 class PoseEstimator:
@@ -60,9 +55,17 @@ class PoseEstimator:
             it. Boxes from a file all count.
         max_people: the best so many of a frame stay.
         look_ahead: frames that tracking may wait, to fill gaps.
-        detect_every: seconds from one frame that the detector sees to the next; between them boxes are
-            interpolated where people match, else it sees more (:mod:`vidpose.infer.sparse_detect`). 0: all
-            frames. Live sources, and sources without a clock, are seen whole.
+        detect_every: seconds from one frame that the detector sees to the next; 0: all frames. ``None``: 0.15
+            where boxes come from detections (at most 1), 0.5 where they come from poses (at most 10).
+            Sources without a clock are seen whole.
+        boxes_from: where boxes between detections come from. ``detections``: they are interpolated where
+            people match, else the detector sees more frames (:mod:`vidpose.infer.sparse_detect`).
+            ``poses``: they are drawn around the poses of the frame before, and the detector sees more frames
+            where these become unsure (:mod:`vidpose.infer.follow`); ``tracker`` and ``look_ahead`` have no
+            part in it.
+        live: the newest frame counts, and frames that come too fast are dropped (:mod:`vidpose.infer.live`);
+            boxes come from poses, joints are not put back (``steady``), clips have no later frames. A file is
+            played at its own rate. ``None``: cameras and network streams are live.
         hold: consecutive key frames of a person that may share one crop, so that each frame passes the
             backbone once instead of T times; 1: every key frame has its own crop, as in training.
         hold_iou: they share it while their mean box overlaps each box by this much.
@@ -92,7 +95,9 @@ class PoseEstimator:
         min_track_score: float = 0.7,
         max_people: int = 50,
         look_ahead: int = 12,
-        detect_every: float = 0.15,
+        detect_every: float | None = None,
+        boxes_from: str = "detections",
+        live: bool | None = None,
         hold: int = 16,
         hold_iou: float = 0.7,
         padding: float = 1.25,
@@ -106,8 +111,13 @@ class PoseEstimator:
             raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can share a crop")
         if not 0 < oks_nms <= 1:
             raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
-        if not 0 <= detect_every <= 1:
-            raise InputError(f"detect_every is {detect_every}: it must be 0 to 1 seconds")
+        if boxes_from not in ("detections", "poses"):
+            raise InputError(f"unknown boxes_from {boxes_from!r}; known: detections, poses")
+        longest = 10 if live or boxes_from == "poses" else 1
+        if detect_every is not None and not 0 <= detect_every <= longest:
+            raise InputError(f"detect_every is {detect_every}: it must be 0 to {longest} seconds")
+        if tracker == "none" and (live or boxes_from == "poses"):
+            raise InputError("boxes from poses follow people: tracker 'none' has no identities")
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
@@ -154,6 +164,9 @@ class PoseEstimator:
         self._new_tracker = lambda fps: Tracker(fps=fps, **tracking)
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.detect_every = detect_every
+        self.boxes_from = boxes_from
+        self.live = live
+        self.max_people = max_people
         self.hold = hold
         self.hold_iou = hold_iou
         self.runner = CropRunner(
@@ -181,7 +194,7 @@ class PoseEstimator:
             "steady": self._steady_frames > 0,
             "smooth": bool(smooth),
             "oks_nms": self.oks_nms,
-            "detect_every": detect_every,
+            "detect_every": self.detection_interval_s(follow=boxes_from == "poses"),
             "hold": hold,
             "device": self.device.type,
             "precision": precision_name(self.dtype),
@@ -204,7 +217,25 @@ class PoseEstimator:
         Raises:
             InputError: the source cannot be read.
         """
-        return PoseStream(self, open_video(source), stop)
+        from vidpose.infer.live import FollowStream, LiveStream, warm_up
+
+        found = find_source(source)
+        live = found.kind in ("camera", "stream") if self.live is None else self.live
+        if live and found.kind == "images":
+            raise InputError(
+                f"{found.label}: images have no clock; a live source is a camera, stream or video"
+            )
+        if live:
+            warm_up(self)
+        video = open_video(source)
+        if live and (self.live or video.num_frames is None):  # a video that a server holds need not be live
+            return LiveStream(self, video, stop, pace=video.num_frames is not None)
+        followed = self.boxes_from == "poses" and video.fps is not None
+        return (FollowStream if followed else PoseStream)(self, video, stop)
+
+    def detection_interval_s(self, *, follow: bool) -> float:
+        """Seconds between two detections, with boxes from poses or without."""
+        return (0.5 if follow else 0.15) if self.detect_every is None else self.detect_every
 
     def __call__(self, source: str | int | os.PathLike[str]) -> VideoPoses:
         """Poses of a whole video."""
@@ -243,222 +274,3 @@ def _skeleton_of(model: PoseModel) -> Skeleton:
             )
         return POSETRACK15
     return skeleton
-
-
-@dataclass
-class _Frame:
-    """A decoded frame that is still needed."""
-
-    index: int
-    time: float
-    file_name: str | None
-    image: np.ndarray
-
-
-class PoseStream:
-    """Iterator of :class:`FramePoses`; made by :meth:`PoseEstimator.stream`, also a context manager."""
-
-    def __init__(
-        self, estimator: PoseEstimator, video: VideoSource, stop: Callable[[], bool] | None = None
-    ) -> None:
-        self.video = video
-        self.name = video.name
-        self.fps = video.fps
-        self.num_frames = video.num_frames
-        """Frames of the source, where that is known beforehand."""
-        self.width, self.height = video.width, video.height
-        self.image: np.ndarray | None = None
-        """[H, W, 3] uint8 RGB: the frame whose poses came last."""
-        self._estimator = estimator
-        self._stop = stop
-        self._tracker = estimator._new_tracker(video.fps)
-        options = estimator._smooth_options
-        self._smoother = KeypointSmoother(**options) if options is not None else None
-        self._held: deque[_Frame] = deque()  # frames first..last that may still be needed
-        self._first = 0  # position of the first held frame
-        self._read = 0  # frames read so far
-        self._detected = 0  # frames so far whose boxes the tracker has
-        self._tracks: deque[Tracks] = deque()  # of frames next_key.. , ready
-        self._next_key = 0
-        self._live = video.num_frames is None
-        detector = estimator.detector
-        whole = self._live or isinstance(detector, (BoxFile, FullFrame))
-        seconds = 0.0 if whole else estimator.detect_every
-        self._sparse = SparseDetection(detector, interval_frames(seconds, video.fps))
-        self._matched = detector.matched if isinstance(detector, BoxFile) else 0  # by earlier sources
-        # silent: 25 frames/s where the source has no clock.
-        reach = max(round(REACH_S * (video.fps or 25.0)), 1)
-        self._leaps: LeapFilter[np.ndarray] = LeapFilter(min(reach, estimator._steady_frames))
-        self._poses = self._leaps(self._run())
-
-    def __iter__(self) -> Iterator[FramePoses]:
-        return self
-
-    def __next__(self) -> FramePoses:
-        poses, self.image = next(self._poses)
-        return poses if self._smoother is None else self._smoother(poses)
-
-    @property
-    def frames_held(self) -> int:
-        """Decoded frames in memory now."""
-        return len(self._held) + len(self._leaps)
-
-    @property
-    def skipped(self) -> int:
-        """Frames so far that could not be decoded."""
-        return self.video.skipped
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """How the result is made, and what was wrong with the source so far."""
-        info = {**self._estimator.info, "skipped": self.skipped}
-        if self.video.reports:
-            info["reports"] = list(self.video.reports)
-        return info
-
-    def result(self, frames: Sequence[FramePoses]) -> VideoPoses:
-        """The frames that this stream gave, with what is known of the source."""
-        return VideoPoses(
-            frames,
-            skeleton=self._estimator.skeleton,
-            source=self.video.label,
-            width=self.width,
-            height=self.height,
-            fps=self.fps,
-            info=self.info,
-        )
-
-    def close(self) -> None:
-        """Releases the source; later iteration gives nothing."""
-        self._poses.close()  # type: ignore[attr-defined]
-        self.video.close()
-
-    def __enter__(self) -> PoseStream:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
-        estimator = self._estimator
-        reach = estimator.runner.num_frames // 2
-        at_once = 1 if self._live else max(self._sparse.interval, 4)
-        ended = False
-        while not ended:
-            ended = self._read_frames(at_once)
-            if ended:
-                self._tracks.extend(self._tracker.flush())
-            while True:
-                group = self._next_group(reach, ended)
-                if not group:
-                    break
-                yield from self._estimate(group, reach)
-        if isinstance(estimator.detector, BoxFile) and estimator.detector.matched == self._matched:
-            raise InputError(
-                f"{estimator.detector.name}: none of its boxes belongs to a frame of {self.name}: frames are "
-                "found by file name, or by index from 0"
-            )
-
-    def _read_frames(self, count: int) -> bool:
-        """Reads, detects and tracks up to ``count`` frames; whether the source has ended."""
-        new: list[_Frame] = []
-        ended = False
-        while len(new) < count and not ended:
-            frame = None if self._stop is not None and self._stop() else next(self.video, None)
-            if frame is None:
-                ended = True
-            else:
-                new.append(_Frame(frame.index, frame.time_s, frame.file_name, frame.image))
-        if new:
-            keys = [FrameKey(f.index, f.file_name) for f in new]
-            self._held.extend(new)
-            self._read += len(new)
-            self._track(self._sparse.update([f.image for f in new], keys))
-        if ended:
-            self._track(self._sparse.flush())
-        return ended
-
-    def _track(self, detections: Sequence[Detection]) -> None:
-        """Takes the next frames' boxes to the tracker."""
-        for detection in detections:
-            image = self._held[self._detected - self._first].image
-            self._detected += 1
-            self._tracks.extend(self._tracker.update(detection, image))
-
-    def _next_group(self, reach: int, ended: bool) -> list[Tracks]:
-        """Tracks of the next key frames that are to be estimated together; empty: read on first."""
-        known = self._read if ended else self._read - reach
-        available = min(len(self._tracks), known - self._next_key)
-        if available < 1:
-            return []
-        wanted = self._estimator.hold if not self._live else 1
-        people = 0
-        count = 0
-        for tracks in list(self._tracks)[:available]:
-            count += 1
-            people += len(tracks)
-            if count >= wanted and (people >= self._estimator.batch_size or count >= MAX_GROUP or self._live):
-                return [self._tracks.popleft() for _ in range(count)]
-        return [self._tracks.popleft() for _ in range(count)] if ended else []
-
-    def _estimate(self, group: list[Tracks], reach: int) -> Iterator[tuple[FramePoses, np.ndarray]]:
-        estimator = self._estimator
-        start = self._next_key
-        strips, places = self._strips(group, start)
-        joints = estimator.heatmap_skeleton.num_joints
-        keypoints = [np.zeros((len(tracks), joints, 2)) for tracks in group]
-        peaks = [np.zeros((len(tracks), joints)) for tracks in group]
-        for place, (points, scores) in zip(places, estimator.runner(strips), strict=True):
-            for (frame, person), xy, score in zip(place, points, scores, strict=True):
-                keypoints[frame][person], peaks[frame][person] = xy, score
-        for i, tracks in enumerate(group):
-            held = self._held[start + i - self._first]
-            scores = peaks[i] * tracks.scores[:, None]
-            points, scores = estimator._joints(keypoints[i], scores)
-            poses = FramePoses(
-                index=held.index,
-                time=held.time,
-                keypoints=points.reshape(-1, estimator.skeleton.num_joints, 2),
-                scores=scores.reshape(-1, estimator.skeleton.num_joints),
-                boxes=tracks.boxes_xyxy,
-                box_scores=tracks.scores,
-                track_ids=tracks.track_ids,
-                file_name=held.file_name,
-            )
-            poses = estimator._without_doubles(poses)
-            self._next_key = start + i + 1
-            while self._first < self._next_key - reach:
-                self._held.popleft()
-                self._first += 1
-            yield poses, held.image
-
-    def _strips(self, group: list[Tracks], start: int) -> tuple[list[Strip], list[list[tuple[int, int]]]]:
-        """The group's people as strips, and for each strip the (frame, person) of its key frames."""
-        runs: dict[int, list[tuple[int, int]]] = {}  # track -> (frame in the group, person in the frame)
-        for i, tracks in enumerate(group):
-            for person, track_id in enumerate(tracks.track_ids.tolist()):
-                runs.setdefault(track_id, []).append((i, person))
-        strips: list[Strip] = []
-        places: list[list[tuple[int, int]]] = []
-        for run in runs.values():
-            for part in _consecutive(run, self._estimator.hold):
-                boxes = np.array([group[i].boxes_xyxy[person] for i, person in part])
-                for a, b in split_track(boxes, self._estimator.hold_iou):
-                    place = part[a:b]
-                    keys = [start + i for i, _ in place]
-                    needed, windows = make_windows(keys, self._estimator.runner.num_frames, 0, self._read - 1)
-                    images = [self._held[n - self._first].image for n in needed]
-                    strips.append(Strip(boxes[a:b].mean(axis=0), images, windows))
-                    places.append(place)
-        return strips, places
-
-
-def _consecutive(run: list[tuple[int, int]], longest: int) -> list[list[tuple[int, int]]]:
-    """Cuts a track's (frame, person) pairs where frames are missing and after ``longest`` of them."""
-    parts: list[list[tuple[int, int]]] = []
-    for pair in run:
-        if parts and len(parts[-1]) < longest and parts[-1][-1][0] + 1 == pair[0]:
-            parts[-1].append(pair)
-        else:
-            parts.append([pair])
-    return parts

@@ -1,0 +1,104 @@
+"""Poses of one frame after the other, with the features of earlier frames kept.
+
+For streams: the model needs the frames before the key frame in the same crop. A person's crop is held while
+the person stays in its middle, so that each frame passes the backbone once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vidpose.geometry import box_iou, crop_affine
+from vidpose.infer.crops import CropRunner
+
+HOLD_IOU = 0.7
+"""A crop is held while it overlaps the one around the present box by as much."""
+
+
+@dataclass
+class _Crop:
+    """A person's crop, and what is known in it."""
+
+    box_xyxy: np.ndarray
+    affine: np.ndarray
+    features: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """By position of the frame, its features [1, ...]."""
+
+
+class HeldCrops:
+    """Runs a pose model over the people of successive frames.
+
+    Args:
+        runner: the model, and how its heatmaps are decoded.
+        hold_iou: see :data:`HOLD_IOU`; above 1 every frame has its own crop.
+    """
+
+    def __init__(self, runner: CropRunner, hold_iou: float = HOLD_IOU) -> None:
+        self.runner = runner
+        self.hold_iou = hold_iou
+        self._crops: dict[int, _Crop] = {}
+
+    @torch.inference_mode()
+    def __call__(
+        self, images: Mapping[int, np.ndarray], key: int, boxes: Mapping[int, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints [P, J, 2] in image pixels and heatmap peaks [P, J] in 0..1 of the people of a frame.
+
+        Args:
+            images: [H, W, 3] uint8 RGB by position of the frame, without gaps, the key frame among them. A
+                neighbour beyond the first or last one is that one, as at the ends of a video.
+            key: position of the key frame.
+            boxes: [4] by a person's number, which stays the person's own.
+        """
+        runner = self.runner
+        if not boxes:
+            self._crops = {}
+            joints = runner.skeleton.num_joints
+            return np.zeros((0, joints, 2)), np.zeros((0, joints))
+        reach = runner.num_frames // 2
+        window = np.arange(key - reach, key + reach + 1).clip(min(images), max(images)).tolist()
+        if runner.num_frames == 1:  # nothing to keep
+            affines = [self._affine(box) for box in boxes.values()]
+            frames = runner.cut([(images[key], affine) for affine in affines])
+            heatmaps = runner.heatmaps(frames, np.arange(len(frames))[:, None])
+            return runner.place(heatmaps, affines)
+        self._crops = {person: self._held(person, box) for person, box in boxes.items()}
+        crops = list(self._crops.values())
+        self._extract(crops, images, sorted(set(window)))
+        features = [crop.features[n] for crop in crops for n in window]
+        joined = {name: torch.cat([one[name] for one in features]) for name in features[0]}  # [P·T, ...]
+        return runner.place(runner.heatmaps_of(joined), [crop.affine for crop in crops])
+
+    def _extract(self, crops: list[_Crop], images: Mapping[int, np.ndarray], needed: list[int]) -> None:
+        """Computes the features that are missing, all at once, and forgets those that are needed no more."""
+        missing = [(crop, n) for crop in crops for n in needed if n not in crop.features]
+        if missing:
+            frames = self.runner.cut([(images[n], crop.affine) for crop, n in missing])
+            features = self.runner.features(frames)
+            for k, (crop, n) in enumerate(missing):
+                crop.features[n] = {name: value[k : k + 1] for name, value in features.items()}
+        for crop in crops:
+            crop.features = {n: kept for n, kept in crop.features.items() if n >= needed[0]}
+
+    def _held(self, person: int, box: np.ndarray) -> _Crop:
+        held = self._crops.get(person)
+        if held is not None:
+            regions = np.stack([self._region(held.box_xyxy), self._region(box)])
+            if box_iou(regions[:1], regions[1:])[0, 0] >= self.hold_iou:
+                return held
+        return _Crop(box, self._affine(box))
+
+    def _affine(self, box: np.ndarray) -> np.ndarray:
+        return crop_affine(box, self.runner.model.input_size, padding=self.runner.padding)
+
+    def _region(self, box: np.ndarray) -> np.ndarray:
+        """[4] what a crop around ``box`` shows, without the padding."""
+        height, width = self.runner.model.input_size
+        centre, (w, h) = (box[:2] + box[2:]) / 2, box[2:] - box[:2]
+        half = np.array([max(w, h * width / height), max(h, w * height / width)]) / 2
+        return np.concatenate([centre - half, centre + half])

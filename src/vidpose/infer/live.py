@@ -1,0 +1,224 @@
+"""Streams whose boxes come from poses: of files in all frames, and live, where the newest frame counts."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from vidpose.infer.crops import Strip
+from vidpose.infer.detect import BoxFile, Detection, FrameKey, FullFrame, HubDetector, SmallDetector
+from vidpose.infer.follow import MARGINS, Follower
+from vidpose.infer.held_crops import HeldCrops
+from vidpose.infer.latest_frame import Clock, FrameReader, WallClock, paced
+from vidpose.infer.leaps import LeapFilter
+from vidpose.infer.stream import PoseStream
+from vidpose.io.video import VideoFrame, VideoSource
+from vidpose.results import FramePoses
+
+if TYPE_CHECKING:
+    from vidpose.infer.estimator import PoseEstimator
+
+
+class FollowStream(PoseStream):
+    """Poses of every frame; boxes between detections are drawn around the poses of the frame before."""
+
+    def __init__(
+        self, estimator: PoseEstimator, video: VideoSource, stop: Callable[[], bool] | None = None
+    ) -> None:
+        super().__init__(estimator, video, stop)
+        detector = estimator.detector
+        fit = getattr(detector, "fit", None)
+        self._follower = Follower(
+            every_s=estimator.detection_interval_s(follow=True),
+            min_track_score=estimator.info["min_track_score"],
+            max_people=estimator.max_people,
+            margins=fit.margins if fit is not None else MARGINS,
+            by_poses=not isinstance(detector, (BoxFile, FullFrame)),
+        )
+        self._crops = HeldCrops(estimator.runner, estimator.hold_iou if estimator.hold > 1 else 2.0)
+        self._images: dict[int, np.ndarray] = {}  # by position, of the frames that clips still need
+        self.frames_seen = 0
+        """Frames that the detector has seen so far."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        every = self._estimator.detection_interval_s(follow=True)
+        return {**super().info, "boxes_from": "poses", "detect_every": every}
+
+    @property
+    def frames_held(self) -> int:
+        return len(self._images) + len(self._leaps)
+
+    def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
+        reach = self._estimator.runner.num_frames // 2
+        waiting: deque[VideoFrame] = deque()
+        key = position = 0
+        ended = False
+        while not ended or waiting:
+            frame = None if ended or (self._stop is not None and self._stop()) else next(self.video, None)
+            if frame is None:
+                ended = True
+            else:
+                self._images[position] = frame.image
+                position += 1
+                waiting.append(frame)
+            while waiting and (ended or len(waiting) > reach):
+                frame = waiting.popleft()
+                self._detect(frame)
+                yield self._pose(frame, key), frame.image
+                key += 1
+                self._images.pop(key - 1 - reach, None)
+        self._check_box_file()
+
+    def _detect(self, frame: VideoFrame) -> None:
+        if self._follower.wants_detection(frame.time_s):
+            self._follower.asked(frame.time_s)
+            self._follower.detected(self._see(frame), frame.time_s)
+
+    def _see(self, frame: VideoFrame) -> Detection:
+        self.frames_seen += 1
+        [found] = self._estimator.detector([frame.image], [FrameKey(frame.index, frame.file_name)])
+        return found
+
+    def _pose(self, frame: VideoFrame, key: int) -> FramePoses:
+        """Poses of everybody who is followed in the frame at position ``key``."""
+        estimator, follower = self._estimator, self._follower
+        people = follower.people
+        boxes = {id(person): person.box_xyxy for person in people}
+        raw, peaks = self._crops(self._images, key, boxes)
+        points, peaks = estimator._joints(raw, peaks)
+        size = (frame.image.shape[0], frame.image.shape[1])
+        there, around = follower.posed(points, peaks, size, frame.time_s)
+        scores = np.array([people[k].score for k in there])
+        joints = estimator.skeleton.num_joints
+        poses = FramePoses(
+            index=frame.index,
+            time=frame.time_s,
+            keypoints=points[there].reshape(-1, joints, 2),
+            scores=peaks[there].reshape(-1, joints) * scores[:, None],
+            boxes=around,
+            box_scores=scores,
+            track_ids=np.array([people[k].track_id for k in there], dtype=np.int64),
+            file_name=frame.file_name,
+        )
+        single = estimator._without_doubles(poses)
+        if len(single) < len(poses):
+            follower.drop(sorted(set(poses.track_ids.tolist()) - set(single.track_ids.tolist())))
+        order = np.argsort(single.track_ids)
+        return single.choose(order)
+
+
+@dataclass
+class _Asked:
+    """A detection that is being made."""
+
+    found: Future[Detection]
+    boxes: dict[int, np.ndarray]
+    """Of those who were followed in the frame that the detector sees."""
+
+
+class LiveStream(FollowStream):
+    """Poses of the newest frame of a source that does not wait.
+
+    A thread reads; frames that came while another was handled are dropped and counted. The detector works in
+    a thread of its own: what it finds is joined with those who are followed meanwhile. Clips have no frames
+    behind the key frame; the key frame stands in for them.
+
+    Args:
+        pace: the source is a file, and is played at its own rate.
+        clock: of arrivals and pacing.
+    """
+
+    def __init__(
+        self,
+        estimator: PoseEstimator,
+        video: VideoSource,
+        stop: Callable[[], bool] | None = None,
+        *,
+        pace: bool = False,
+        clock: Clock | None = None,
+    ) -> None:
+        super().__init__(estimator, video, stop)
+        self._clock = clock or WallClock()
+        self._pace = pace
+        self._reader: FrameReader | None = None
+        self._asked: _Asked | None = None
+        self._delays = np.zeros(3)  # count, sum, largest
+        self._leaps = LeapFilter(0)
+        self._poses = self._leaps(self._run())
+
+    @property
+    def dropped(self) -> int:
+        """Frames so far that came too fast."""
+        return self._reader.latest.dropped if self._reader is not None else 0
+
+    @property
+    def info(self) -> dict[str, Any]:
+        info = {**super().info, "live": True, "steady": False, "dropped": self.dropped}
+        count, total, largest = self._delays.tolist()
+        if count:
+            info |= {"mean_delay_s": round(total / count, 4), "max_delay_s": round(largest, 4)}
+        return info
+
+    def close(self) -> None:
+        self._poses.close()  # type: ignore[attr-defined]
+        if self._reader is None:  # otherwise its thread closes the source
+            self.video.close()
+
+    def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
+        frames = paced(self.video, self._clock) if self._pace else self.video
+        threads = torch.get_num_threads()
+        self._reader = reader = FrameReader(frames, self._clock, self.video.close)
+        # The two networks share the processors: threads that wait for each other in turns would cost more.
+        detector_threads = max(threads // 2, 1)
+        torch.set_num_threads(max(threads - detector_threads, 1))
+        workers = ThreadPoolExecutor(1, "vidpose-detector", torch.set_num_threads, (detector_threads,))
+        key = 0
+        try:
+            while not (self._stop is not None and self._stop()):
+                arrived = reader.latest.take()
+                if arrived is None:
+                    if reader.latest.over:
+                        break
+                    continue
+                frame = arrived.frame
+                self._images[key] = frame.image
+                self._join_detection(frame, workers)
+                poses = self._pose(frame, key)
+                key += 1
+                self._images.pop(key - 1 - self._estimator.runner.num_frames // 2, None)
+                delay = self._clock.now() - arrived.at_s
+                self._delays = np.array([*(self._delays[:2] + [1, delay]), max(self._delays[2], delay)])
+                yield poses, frame.image
+            self._check_box_file()
+        finally:
+            reader.stop()
+            workers.shutdown(wait=True, cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    def _join_detection(self, frame: VideoFrame, workers: ThreadPoolExecutor) -> None:
+        """Takes what the detector has found, and gives it this frame if it is time."""
+        if not self._follower.by_poses:  # boxes from a file: at once
+            self._detect(frame)
+            return
+        if self._asked is not None and self._asked.found.done():
+            self._follower.detected(self._asked.found.result(), frame.time_s, self._asked.boxes)
+            self._asked = None
+        if self._asked is None and self._follower.wants_detection(frame.time_s):
+            self._follower.asked(frame.time_s)
+            self._asked = _Asked(workers.submit(self._see, frame), self._follower.boxes())
+
+
+def warm_up(estimator: PoseEstimator) -> None:
+    """Runs detector and pose model once, so that the first frame of a live source does not pay for it."""
+    image = np.zeros((360, 640, 3), np.uint8)
+    if isinstance(estimator.detector, (SmallDetector, HubDetector)):
+        estimator.detector([image], [FrameKey(0)])
+    clip = np.zeros((1, estimator.runner.num_frames), np.int64)
+    estimator.runner([Strip(np.array([100.0, 50.0, 300.0, 350.0]), [image], clip)])

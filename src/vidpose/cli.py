@@ -80,14 +80,31 @@ def estimate(
         typer.Option("--oks-nms", help="Of two poses more alike than this the weaker goes; 1: all stay."),
     ] = 0.6,
     detect_every: Annotated[
-        float,
+        Optional[float],  # noqa: UP045 - typer reads it at run time on Python 3.10
         typer.Option(
             "--detect-every",
             min=0.0,
-            max=1.0,
-            help="Seconds between frames that the detector sees; boxes between are interpolated. 0: all.",
+            max=10.0,
+            help="Seconds between frames that the detector sees; 0: all. Default: 0.15, or 0.5 where boxes "
+            "come from poses.",
         ),
-    ] = 0.15,
+    ] = None,
+    boxes_from: Annotated[
+        str,
+        typer.Option(
+            "--boxes-from",
+            help="Where boxes between detections come from: detections (interpolated) or poses (of the frame "
+            "before; faster).",
+        ),
+    ] = "detections",
+    live: Annotated[
+        Optional[bool],  # noqa: UP045
+        typer.Option(
+            help="Newest frame first: frames that come too fast are dropped and counted; boxes come from "
+            "poses. A file is played at its own rate. Default: cameras and network streams are live.",
+            show_default=False,
+        ),
+    ] = None,
     hold: Annotated[
         int, typer.Option("--hold", min=1, max=16, help="Key frames that may share one crop; 1: none do.")
     ] = 16,
@@ -118,6 +135,8 @@ def estimate(
         max_people=max_people,
         oks_nms=oks_nms,
         detect_every=detect_every,
+        boxes_from=boxes_from,
+        live=live,
         hold=hold,
         overwrite=overwrite,
         quiet=quiet,

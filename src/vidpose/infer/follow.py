@@ -170,7 +170,7 @@ class Follower:
 
     def drop(self, track_ids: Sequence[int]) -> None:
         """Follows these no longer: others have the same pose."""
-        self._keep([k for k, p in enumerate(self.people) if p.track_id not in track_ids])
+        self.people = [p for p in self.people if p.track_id not in track_ids]
 
     def _seen(self, person: Person, box: np.ndarray, score: float, time_s: float) -> None:
         person.score, person.missed, person.last_s = score, 0, time_s

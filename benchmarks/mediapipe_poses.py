@@ -6,8 +6,10 @@
     mp-venv/bin/python benchmarks/mediapipe_poses.py JOBS.json OUT.json [--models FOLDER]
 
 It runs in an environment of its own and imports nothing of vidpose. JOBS.json is a list of
-``{"image": FILE, "box_xyxy": [x1, y1, x2, y2]}``. OUT.json has ``joints``, their names, and for each of three
-ways to choose the crop the joints of every job, ``[x, y, score]`` in image pixels:
+``{"image": FILE, "box_xyxy": [x1, y1, x2, y2]}``; with ``"mirrored": true`` the picture is mirrored for the
+networks, and their answer mirrored back, left and right exchanged. OUT.json has ``joints``, their names, and
+for each of three ways to choose the crop (``--ways``: some of them) the joints of every job,
+``[x, y, score]`` in image pixels:
 
 - ``boxes``: an upright square of 1.25 times the longer side of the box;
 - ``tracking``: a second look where the landmarks of the first put the person, turned upright, as MediaPipe
@@ -26,6 +28,7 @@ import importlib.util
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ SIZE, LANDMARKS, KERNEL, LEAST_HEAT = 256, 39, 7, 0.5
 VIEW, LEAST_SCORE, ANCHORS = 224, 0.5, ((8, 2), (16, 2), (32, 6))
 """Of the detector: pixels of its input, the score of a person, and for each stride its anchors at a place."""
 PADDING, AROUND = 1.25, 2.0
+WAYS = ("boxes", "tracking", "detector")
 CENTRE, RIM = 33, 34
 """Auxiliary landmarks: the middle of the hips, and the point above it on a circle around the person."""
 JOINTS = {
@@ -44,6 +48,11 @@ JOINTS = {
     "right_shoulder": 12, "left_elbow": 13, "right_elbow": 14, "left_wrist": 15, "right_wrist": 16,
     "left_hip": 23, "right_hip": 24, "left_knee": 25, "right_knee": 26, "left_ankle": 27, "right_ankle": 28,
 }  # fmt: skip
+
+PARTNERS = [0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9]
+"""Of each landmark, where a mirrored picture has it: the face's here, then pairs of left and right."""
+PARTNERS += [k + 1 if k % 2 else k - 1 for k in range(11, 33)]
+PARTNERS += range(33, LANDMARKS)
 
 
 class LandmarkNet:
@@ -155,23 +164,41 @@ def look_upright(net: LandmarkNet, image: np.ndarray, hips: np.ndarray, rim: np.
     return look(net, image, hips + 0.5, max(2 * PADDING * float(np.hypot(*towards)), 2.0), turn)
 
 
-def run(net: LandmarkNet, detector: Detector, jobs: list[dict[str, Any]]) -> dict[str, list[Any]]:
-    """For each way to choose the crop the named joints of every job."""
+def mirror(points: np.ndarray, width: int) -> np.ndarray:
+    """Landmarks [39, 3] of a mirrored picture as those of the picture."""
+    out = points[PARTNERS]
+    out[:, 0] = width - 1 - out[:, 0]
+    return out
+
+
+def run(
+    net: LandmarkNet, detector: Detector, jobs: list[dict[str, Any]], wanted: Sequence[str] = WAYS
+) -> dict[str, list[Any]]:
+    """For each wanted way to choose the crop the named joints of every job."""
     rows = list(JOINTS.values())
-    ways: dict[str, list[Any]] = {"boxes": [], "tracking": [], "detector": []}
+    ways: dict[str, list[Any]] = {way: [] for way in wanted}
     for job in jobs:
         image = cv2.imread(job["image"], cv2.IMREAD_COLOR)
         if image is None:
             raise SystemExit(f"{job['image']}: cannot be read as an image")
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-        box = np.array(job["box_xyxy"])
-        first = look(net, image, (box[:2] + box[2:]) / 2 + 0.5, PADDING * longer_side(box), 0.0)
-        points = detector(image, box)
-        ways["boxes"].append(first[rows].tolist())
-        again = look_upright(net, image, first[CENTRE, :2], first[RIM, :2])
-        ways["tracking"].append(again[rows].tolist())
-        found = first if points is None else look_upright(net, image, *points)
-        ways["detector"].append(found[rows].tolist())
+        box = np.array(job["box_xyxy"], dtype=np.float64)
+        mirrored = bool(job.get("mirrored"))
+        if mirrored:
+            image = np.ascontiguousarray(image[:, ::-1])
+            box[[0, 2]] = image.shape[1] - 1 - box[[2, 0]]
+        found: dict[str, np.ndarray] = {}
+        points = detector(image, box) if "detector" in wanted else None
+        if wanted != ("detector",) or points is None:
+            found["boxes"] = look(net, image, (box[:2] + box[2:]) / 2 + 0.5, PADDING * longer_side(box), 0.0)
+        if "tracking" in wanted:
+            hips, rim = found["boxes"][[CENTRE, RIM], :2]
+            found["tracking"] = look_upright(net, image, hips, rim)
+        if "detector" in wanted:
+            found["detector"] = found["boxes"] if points is None else look_upright(net, image, *points)
+        for way in wanted:
+            answer = mirror(found[way], image.shape[1]) if mirrored else found[way]
+            ways[way].append(answer[rows].tolist())
     return ways
 
 
@@ -190,13 +217,14 @@ def main() -> None:
     parser.add_argument("jobs", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--models", type=Path, help="folder `modules` of the wheel; default: as installed")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="default: all three")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     folder = options.models or installed_models()
     net = LandmarkNet(folder / "pose_landmark/pose_landmark_full.tflite", options.threads)
     detector = Detector(folder / "pose_detection/pose_detection.tflite", options.threads)
     start = time.monotonic()
-    ways = run(net, detector, json.loads(options.jobs.read_text()))
+    ways = run(net, detector, json.loads(options.jobs.read_text()), tuple(options.ways))
     seconds = time.monotonic() - start
     options.out.write_text(json.dumps({"joints": list(JOINTS), "ways": ways, "seconds": seconds}))
 

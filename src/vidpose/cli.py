@@ -15,6 +15,7 @@ from vidpose.cli_options import (
     AsJson,
     Detector,
     Device,
+    Engine,
     Model,
     Overwrite,
     Precision,
@@ -52,6 +53,7 @@ def estimate(
     detector: Detector = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
+    engine: Engine = "torch",
     format: Annotated[
         str, typer.Option("--format", help="posetrack17, posetrack18, coco, csv or parquet.")
     ] = "posetrack18",
@@ -123,6 +125,7 @@ def estimate(
         detector=detector,
         device=device,
         precision=precision,
+        engine=engine,
         format=format,
         save_video=save_video,
         decoder=decoder,
@@ -497,7 +500,10 @@ def bench(
     detector: Detector = "auto",
     device: Device = "auto",
     precision: Precision = "auto",
-    pairs: Annotated[int, typer.Option("--pairs", min=3, help="Runs; each followed by one of every peer.")] = 5,
+    engine: Engine = "torch",
+    pairs: Annotated[
+        int, typer.Option("--pairs", min=3, help="Runs; each followed by one of every peer.")
+    ] = 5,
     max_frames: Annotated[
         int, typer.Option("--max-frames", min=1, help="The first so many frames are used.")
     ] = 300,
@@ -533,6 +539,7 @@ def bench(
         detector=detector,
         device=device,
         precision=precision,
+        engine=engine,
     )
     if files:
         write_json(files[0], report.to_dict(), indent=2)

@@ -11,6 +11,7 @@ from vidpose.cli_options import (
     AsJson,
     Detector,
     Device,
+    Engine,
     Overwrite,
     Precision,
     Quiet,
@@ -192,6 +193,7 @@ def detect(
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: Precision = "auto",
+    engine: Engine = "torch",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -212,6 +214,7 @@ def detect(
         overwrite=overwrite,
         device=device,
         precision=precision,
+        engine=engine,
         quiet=quiet,
     )
     if as_json:

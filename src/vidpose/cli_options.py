@@ -14,7 +14,17 @@ Weights = Annotated[
     str, typer.Option("--weights", help="A set that `vidpose weights` lists, a file, or a hub id.")
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, fp32, bf16 or fp16.")]
+Precision = Annotated[
+    str, typer.Option("--precision", help="auto, fp32, bf16, fp16, or int8 (detector in OpenVINO).")
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="What runs the networks on a CPU: auto (the fastest that is installed), torch, openvino, "
+        "onnxruntime.",
+    ),
+]
 Detector = Annotated[
     str,
     typer.Option(

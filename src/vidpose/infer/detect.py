@@ -16,9 +16,10 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from vidpose.device import resolve_device, resolve_precision
+from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
+from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.second_look import Looker, LookFit, second_look, see
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.boxes import load_boxes
@@ -73,6 +74,7 @@ def build_detector(
     weights: str | os.PathLike[str] = "default",
     device: str | torch.device = "auto",
     precision: str = "auto",
+    engine: str = "torch",
     min_score: float = 0.2,
     nms_iou: float = 0.65,
     max_people: int = 100,
@@ -86,7 +88,8 @@ def build_detector(
         weights: name of the set that ``auto`` is taken from, and the pose model of a second look; the default
             set where it is a file or a hub id.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16``, or ``int8``, which is for our own network.
+        engine: of :data:`vidpose.infer.engines.ENGINES`; for our own network and its second look.
         min_score: boxes below are left out, 0 to 1.
         nms_iou: of two boxes that overlap by more, the weaker goes; 1 keeps all.
         max_people: the best so many of a frame stay.
@@ -107,19 +110,23 @@ def build_detector(
     if text.lower().endswith(".json"):
         return BoxFile(text, limits)
     where = resolve_device(device) if isinstance(device, str) else device
-    dtype = resolve_precision(precision, where)
+    name, dtype, int8 = resolve_engine(engine, precision, where)
     if text in ("auto", "default", *list_set_names()):
         path, found_in = detector_file(weights if text == "auto" else text)
-        return SmallDetector(load_detector(path, where), limits, dtype, name=text, weights=found_in)
+        model, options = load_detector(path, where), {"name": text, "weights": found_in}
+        return SmallDetector(model, limits, dtype, engine=name, int8=int8, **options)
     if text.lower().endswith(".safetensors") and Path(text).is_file():
         weights = set_name(weights) or DEFAULT
-        return SmallDetector(load_detector(text, where), limits, dtype, name=text, weights=weights)
+        model, options = load_detector(text, where), {"name": text, "weights": weights}
+        return SmallDetector(model, limits, dtype, engine=name, int8=int8, **options)
     source = HUB_DETECTORS.get(text, text)
     if source == text and not Path(text).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         raise InputError(
             f"detector {text!r}: no such file or folder; give auto, the name of a set of weights, rtdetr, "
             "dfine, full-frame, a boxes.json, or a hub id such as PekingU/rtdetr_v2_r50vd"
         )
+    if int8:
+        raise InputError(f"precision 'int8' is for vidpose's own detector, not for {text}")
     return HubDetector(source, limits, where, dtype)
 
 
@@ -177,6 +184,7 @@ class SmallDetector:
     Args:
         model: becomes this detector's own.
         weights: name of the set that the second look's pose model is taken from.
+        engine, int8: of both networks, as :func:`vidpose.infer.engines.resolve_engine` gives them.
 
     Raises:
         InputError: what the file says of a second look cannot be read.
@@ -190,6 +198,8 @@ class SmallDetector:
         *,
         name: str = "auto",
         weights: str = "default",
+        engine: str = "torch",
+        int8: bool = False,
     ) -> None:
         for part in (model.backbone, model.heads):
             fold_batch_norms(part)
@@ -197,13 +207,18 @@ class SmallDetector:
         self.limits = limits
         self.dtype = dtype
         self.name = name
+        network = load_network(self.model, engine, dtype, int8=int8)
+        self.network = None if network is None else network.maps
+        self.engine = "torch" if network is None else network.engine
+        self.precision = precision_name(dtype) if network is None else network.precision
         self.fit = LookFit.from_card(model.card)
         self.weights = None if self.fit is None and name.endswith(".safetensors") else weights
         """The set of the network, or of the second look's pose model; ``None``: of neither."""
         if self.fit is not None:
             poses = load_pose_model(LOOKER, weights)[0].to(next(model.parameters()).device)
             fold_batch_norms(poses.backbone)
-            self.look = Looker(poses.to(memory_format=torch.channels_last), dtype)  # type: ignore[call-overload]
+            poses = poses.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.look = Looker(poses, dtype, load_network(poses, engine, dtype))
 
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         limits = self.limits
@@ -211,6 +226,7 @@ class SmallDetector:
             "nms_iou": limits.nms_iou,
             "max_people": limits.max_people,
             "dtype": self.dtype,
+            "network": self.network,
         }
         if self.fit is None:
             found = self.model.detect(images, min_score=limits.min_score, **shared)

@@ -10,11 +10,12 @@ import numpy as np
 import torch
 
 from vidpose.data.boxes import suppress_poses
-from vidpose.device import precision_name, resolve_device, resolve_precision
+from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner
 from vidpose.infer.detect import BoxFile, Detector, build_detector
+from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.stream import MAX_GROUP, PoseStream
 from vidpose.infer.track import Tracker
@@ -37,7 +38,8 @@ class PoseEstimator:
         detector: what :func:`vidpose.infer.detect.build_detector` takes, or a detector; ``auto`` is that of
             the set ``weights``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``auto``, ``fp32``, ``bf16``, ``fp16``, or ``int8``: the detector in 8-bit integers by
+            OpenVINO, pose models as ``auto``.
         tracker: ``bytetrack``, ``ocsort``, ``botsort`` or ``none``.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
@@ -70,6 +72,8 @@ class PoseEstimator:
             backbone once instead of T times; 1: every key frame has its own crop, as in training.
         hold_iou: they share it while their mean box overlaps each box by this much.
         padding: by which boxes grow before cropping.
+        engine: what runs the networks on a CPU: ``torch``, ``openvino``, ``onnxruntime``, or ``auto``: the
+            fastest that is installed and whose outputs are right (:mod:`vidpose.infer.engines`).
 
     Raises:
         InputError: an option that is not known, or weights that do not fit.
@@ -101,6 +105,7 @@ class PoseEstimator:
         hold: int = 16,
         hold_iou: float = 0.7,
         padding: float = 1.25,
+        engine: str = "torch",
     ) -> None:
         if decoder not in DECODERS:
             raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(DECODERS)}")
@@ -121,7 +126,7 @@ class PoseEstimator:
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
-        self.dtype = resolve_precision(precision, self.device)
+        engine_name, self.dtype, _ = resolve_engine(engine, precision, self.device)
         tracking: dict[str, Any] = {
             "kind": tracker,
             "look_ahead": look_ahead,
@@ -153,6 +158,7 @@ class PoseEstimator:
                 weights=weights,
                 device=self.device,
                 precision=precision,
+                engine=engine,
                 min_score=min_box_score,
                 max_people=max_people,
             )
@@ -169,6 +175,7 @@ class PoseEstimator:
         self.max_people = max_people
         self.hold = hold
         self.hold_iou = hold_iou
+        network = load_network(self.model, engine_name, self.dtype)
         self.runner = CropRunner(
             self.model,
             self.heatmap_skeleton,
@@ -177,6 +184,7 @@ class PoseEstimator:
             batch_size=self.batch_size,
             padding=padding,
             dtype=self.dtype,
+            network=network,
         )
         self.info: dict[str, Any] = {
             "model": self.model.config.get("name", self.model.name),
@@ -197,7 +205,10 @@ class PoseEstimator:
             "detect_every": self.detection_interval_s(follow=boxes_from == "poses"),
             "hold": hold,
             "device": self.device.type,
-            "precision": precision_name(self.dtype),
+            "engine": network.engine if network is not None else "torch",
+            "precision": network.precision if network is not None else precision_name(self.dtype),
+            "detector_engine": getattr(self.detector, "engine", None),
+            "detector_precision": getattr(self.detector, "precision", None),
         }
         if self._approximates:
             self.info["joints"] = "head_bottom and head_top approximated from nose and shoulders"

@@ -9,21 +9,25 @@ the score (:class:`LookFit`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 import torch
+from torch import Tensor
 
 from vidpose.data.frames import reduce_image
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou, clip_boxes, enclosing_box
 from vidpose.infer.crops import CropRunner, Strip
-from vidpose.models.person_detector import MULTIPLE, PersonDetector, non_maximum_suppression
+from vidpose.models.person_detector import MULTIPLE, DetectorOutput, PersonDetector, non_maximum_suppression
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK15
+
+if TYPE_CHECKING:
+    from vidpose.infer.engines import PoseNetwork
 
 VIEWS: tuple[tuple[float, bool], ...] = ((1.0, False), (10 / 13, True), (2.0, False))
 """Size as a share of the detector's own, and whether mirrored: 416, 320 and 832 pixels for 416."""
@@ -37,6 +41,11 @@ MIN_JOINTS = 4
 _CLOSEST = 0.005  # scores are kept this far from 0 and 1 in their logits
 
 
+def view_sides(long_side: int) -> list[int]:
+    """Pixels of the longer side of each view, for a detector whose own is ``long_side``."""
+    return [max(round(long_side * share / MULTIPLE), 1) * MULTIPLE for share, _ in VIEWS]
+
+
 def see(
     model: PersonDetector,
     images: Sequence[np.ndarray],
@@ -44,14 +53,20 @@ def see(
     nms_iou: float = 0.65,
     max_people: int = 100,
     dtype: torch.dtype = torch.float32,
+    network: Callable[[Tensor], DetectorOutput] | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Per uint8 RGB image [H, W, 3] boxes [P, 4] and scores [P] of its ``VIEWS`` together.
 
     Boxes of one person are averaged by their scores. A view that misses a person gives the score 0.
     """
-    options: dict[str, Any] = {"nms_iou": nms_iou, "max_people": max_people, "dtype": dtype}
+    options: dict[str, Any] = {
+        "nms_iou": nms_iou,
+        "max_people": max_people,
+        "dtype": dtype,
+        "network": network,
+    }
     options["min_score"] = FIRST_SCORE / len(VIEWS)
-    sides = [max(round(model.long_side * share / MULTIPLE), 1) * MULTIPLE for share, _ in VIEWS]
+    sides = view_sides(model.long_side)
     # All views from one small copy: to shrink a large picture takes as long as to see it.
     whole, images = images, [reduce_image(image, max(sides)) for image in images]
     views = []
@@ -139,10 +154,14 @@ class Looker:
     Args:
         model: of PoseTrack's 15 joints, in eval mode on its device.
         dtype: of autocast.
+        network: the model in another engine.
     """
 
-    def __init__(self, model: PoseModel, dtype: torch.dtype = torch.float32) -> None:
-        self._run = CropRunner(model, POSETRACK15, flip_test=True, batch_size=16, dtype=dtype)
+    def __init__(
+        self, model: PoseModel, dtype: torch.dtype = torch.float32, network: PoseNetwork | None = None
+    ) -> None:
+        options: dict[str, Any] = {"flip_test": True, "batch_size": 16, "dtype": dtype, "network": network}
+        self._run = CropRunner(model, POSETRACK15, **options)
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]

@@ -82,6 +82,7 @@ def detect_split(
     overwrite: bool = False,
     device: str = "auto",
     precision: str = "auto",
+    engine: str = "torch",
     quiet: bool = True,
 ) -> SplitBoxes:
     """Detects the people of a split's labelled frames and writes them as the field's list of boxes.
@@ -93,7 +94,8 @@ def detect_split(
     Args:
         root: the data set's folder.
         output: the JSON file.
-        detector, min_score, nms_iou, device, precision: as of :func:`vidpose.infer.detect.build_detector`.
+        detector, min_score, nms_iou, device, precision, engine: as of
+            :func:`vidpose.infer.detect.build_detector`.
         batch_size: frames that the detector gets at a time.
         all_frames: unlabelled frames too.
         resume: go on where an earlier call with the same settings stopped.
@@ -120,7 +122,12 @@ def detect_split(
     done = _open_part(part, header, resume)
     if done < len(frames):
         find = build_detector(
-            detector, device=device, precision=precision, min_score=min_score, nms_iou=nms_iou
+            detector,
+            device=device,
+            precision=precision,
+            engine=engine,
+            min_score=min_score,
+            nms_iou=nms_iou,
         )
         tell_weights(None, detector=getattr(find, "weights", None), quiet=quiet)
         with part.open("a", encoding="utf-8") as file:

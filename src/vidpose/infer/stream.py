@@ -70,6 +70,7 @@ class PoseStream:
         # silent: 25 frames/s where the source has no clock.
         reach = max(round(REACH_S * (video.fps or 25.0)), 1)
         self._leaps: LeapFilter[np.ndarray] = LeapFilter(min(reach, estimator._steady_frames))
+        self._first_group = reach + 1  # what the filter waits for, so that the first poses come soon
         self._poses = self._leaps(self._run())
 
     def __iter__(self) -> Iterator[FramePoses]:
@@ -178,12 +179,15 @@ class PoseStream:
         if available < 1:
             return []
         wanted = self._estimator.hold if not self._live else 1
+        if self._next_key == 0:
+            wanted = min(wanted, self._first_group)
         people = 0
         count = 0
         for tracks in list(self._tracks)[:available]:
             count += 1
             people += len(tracks)
-            if count >= wanted and (people >= self._estimator.batch_size or count >= MAX_GROUP or self._live):
+            full = people >= self._estimator.batch_size or self._next_key == 0
+            if count >= wanted and (full or count >= MAX_GROUP or self._live):
                 return [self._tracks.popleft() for _ in range(count)]
         return [self._tracks.popleft() for _ in range(count)] if ended else []
 

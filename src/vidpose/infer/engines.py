@@ -265,7 +265,7 @@ def model_digest(model: torch.nn.Module) -> str:
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    sources = {type(part).__module__ for part in model.modules()} | {export_parts.__module__}
+    sources = {type(part).__module__ for part in model.modules()} | {"vidpose.models.export"}
     for source in sorted(name for name in sources if not name.startswith("torch.")):
         file = getattr(sys.modules.get(source), "__file__", None)
         digest.update(Path(file).read_bytes() if file and Path(file).is_file() else source.encode())
@@ -309,20 +309,29 @@ def _checked(
     key = _key(engine, precision)
     found = store.read(key)
     fault = found.get("fault")
-    if fault is None:
-        try:
-            _prepare(store, model, engine, int8=int8)
-            network = _open(store, engine, precision)
-            if "deviation" not in found:
-                deviation, fault = engine_checks.check(model, network)
-                store.write(key, deviation=deviation, fault=fault)
-        except Exception as error:  # whatever torch's exporter or the engine raise: PyTorch can still run
-            fault = (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
-            store.write(key, fault=fault)
+    try:
+        if fault is None:
+            try:
+                _prepare(store, model, engine, int8=int8)
+                network = _open(store, engine, precision)
+                if "deviation" not in found:
+                    deviation, fault = engine_checks.check(model, network)
+                    store.write(key, deviation=deviation, fault=fault)
+            except (InputError, OSError, MemoryError):
+                raise
+            except Exception as error:  # whatever torch's exporter or the engine raise: PyTorch can still run
+                fault = _first_line(error)
+                store.write(key, fault=fault)
+    except (InputError, OSError, MemoryError) as error:  # of today: tried again the next time
+        fault = _first_line(error)
     if fault is None:
         return network
     _warn(model, engine, fault)
     return None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
 
 
 def _prepare(store: _Store, model: PoseModel | PersonDetector, engine: str, *, int8: bool) -> None:

@@ -168,9 +168,12 @@ def main() -> None:
         type=float,
         help="seconds, with --track; 0: all frames; default: 0.15, with --follow 0.5",
     )
+    parser.add_argument("--engine", default="torch", help="as of `vidpose estimate`")
+    parser.add_argument("--precision", default="auto", help="as of `vidpose estimate`")
     parser.add_argument("--out", type=Path, help="also write the numbers as JSON")
     options = parser.parse_args()
     results: list[dict[str, Any]] = []
+    how = {"device": "cpu", "engine": options.engine, "precision": options.precision}
 
     def add(spec: str, name: str, threshold: float, scores: dict[str, float]) -> None:
         results.append({"detector": spec, "source": name, "min_score": threshold, **scores})
@@ -190,12 +193,12 @@ def main() -> None:
         print(f"{'':34}{'pictures of':28}{'score':>7}{'people':>8}{'found %':>9}{'false a picture':>17}")
         for spec in options.detectors:
             for threshold in options.min_score:
-                detector = build_detector(spec, device="cpu", min_score=threshold)
+                detector = build_detector(spec, min_score=threshold, **how)
                 for name, pictures in sources:
                     seen = (detector([image])[0] for image, _, _ in pictures)
                     add(spec, name, threshold, score(seen, pictures))
             if options.follow:
-                detector = build_detector(spec, device="cpu")
+                detector = build_detector(spec, **how)
                 for start in options.track:
                     scores = score_followed(
                         options.clips, options.follow, detector, start, options.detect_every
@@ -203,7 +206,7 @@ def main() -> None:
                     add(spec, f"clips, poses of {options.follow}", start, scores)
             elif options.track:
                 every = 0.15 if options.detect_every is None else options.detect_every
-                detector = build_detector(spec, device="cpu")
+                detector = build_detector(spec, **how)
                 for start, scores in zip(
                     options.track,
                     score_tracks(options.clips, detector, options.track, every),

@@ -12,8 +12,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # Tests run side by side, one process per core: threads of their own would fight for the same cores, and on
 # two of them the whole run takes four times as long. Set before anything imports torch or OpenCV.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Exports for other engines take long; the tests of engines ask for them by name.
-os.environ["VIDPOSE_ENGINE"] = "torch"
 
 import torch
 from hypothesis import settings

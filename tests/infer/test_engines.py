@@ -253,21 +253,12 @@ def test_missing_packages_are_named(monkeypatch):
 
 def test_engines_besides_pytorch_are_for_cpus(monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: object())
-    monkeypatch.delenv(engines.ENGINE_VARIABLE)
     assert resolve_engine("auto", "fp32", torch.device("cuda"))[0] == "torch"
     assert resolve_engine("auto", "fp32", CPU)[0] == "auto"
     with pytest.raises(InputError, match="runs on CPUs"):
         resolve_engine("openvino", "fp32", torch.device("cuda"))
     with pytest.raises(InputError, match="runs on CPUs"):
         resolve_engine("auto", "int8", torch.device("cuda"))
-
-
-def test_the_environment_says_what_auto_is(monkeypatch):
-    monkeypatch.setenv(engines.ENGINE_VARIABLE, "torch")
-    assert resolve_engine("auto", "fp32", CPU) == ("torch", torch.float32, False)
-    monkeypatch.setenv(engines.ENGINE_VARIABLE, "fast")
-    with pytest.raises(InputError, match="VIDPOSE_ENGINE is 'fast'; known: auto, torch"):
-        resolve_engine("auto", "fp32", CPU)
 
 
 def test_8_bit_integers_are_for_our_own_detector(monkeypatch):

@@ -10,9 +10,11 @@ import pytest
 import torch
 
 from vidpose.errors import InputError, MissingExtraError
+from vidpose.geometry import normalize_image
 from vidpose.models import export
 from vidpose.models.export import TOLERANCE, export_model
 from vidpose.models.factory import create_model
+from vidpose.skeletons import POSETRACK15
 
 MODELS = {
     # One of the four stages: each has the same layers, and tracing takes time.
@@ -49,6 +51,12 @@ def test_onnx_runtime_gives_the_heatmaps_of_the_model(name, tmp_path):
     (given,), (found,) = session.get_inputs(), session.get_outputs()
     assert (given.name, found.name) == ("clips", "heatmaps")
     assert list(given.shape[1:]) == report.inputs["clips"][1:] == [model.num_frames, 3, *model.input_size]
+    said = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert said["vidpose.joints"] == list(POSETRACK15.joints)
+    assert said["vidpose.input_size"] == list(model.input_size)
+    pixels = np.array([0.0, 128.0, 255.0])
+    normalised = (pixels - said["vidpose.mean"]) / said["vidpose.std"]
+    assert normalised == pytest.approx(normalize_image(pixels.astype(np.uint8)[None, None])[:, 0, 0])
     for batch in (1, 4):
         clips = clips_for(model, batch)
         with torch.no_grad():

@@ -35,8 +35,6 @@ from vidpose.models.person_detector import DetectorOutput, PersonDetector
 from vidpose.models.video_model import PoseModel
 
 ENGINES = ("auto", "torch", "openvino", "onnxruntime")
-ENGINE_VARIABLE = "VIDPOSE_ENGINE"
-"""Environment variable that says which engine ``auto`` is."""
 CACHE_VARIABLE = "VIDPOSE_CACHE"
 """Environment variable with the folder in which exported networks are kept."""
 INT8 = "int8"
@@ -123,16 +121,12 @@ def resolve_engine(engine: str, precision: str, device: torch.device) -> tuple[s
     if precision not in (known := (*PRECISIONS, INT8)):
         raise InputError(f"unknown precision {precision!r}; known: {', '.join(known)}")
     int8 = precision == INT8
-    if engine == "auto" and not int8:
-        engine = os.environ.get(ENGINE_VARIABLE) or "auto"
-        if engine not in ENGINES:
-            raise InputError(f"{ENGINE_VARIABLE} is {engine!r}; known: {', '.join(ENGINES)}")
-        if device.type != "cpu":
-            engine = "torch"
     if int8:
         if engine not in ("auto", "openvino"):
-            raise InputError(f"precision 'int8' needs engine openvino, not {engine}")
+            raise InputError(f"precision 'int8' needs engine openvino (--engine openvino), not {engine}")
         engine = "openvino"
+    if engine == "auto" and device.type != "cpu":
+        engine = "torch"
     if engine not in ("auto", "torch"):
         if device.type != "cpu":
             raise InputError(
@@ -415,8 +409,6 @@ def _open(store: _Store, engine: str, precision: str) -> Network:
 
 class OpenVino:
     """A network in OpenVINO on as many threads as PyTorch has.
-
-    The last convolution's output is float32 in bfloat16, too: heatmaps keep their digits for decoding.
 
     Args:
         path: ``.onnx`` or OpenVINO's ``.xml``.

@@ -123,3 +123,12 @@ def test_boxes_of_a_file_are_taken_as_they_are() -> None:
     np.testing.assert_allclose(follower.people[0].box_xyxy, [14, 10, 54, 90])
     follower.detected(found(), 0.08)
     assert follower.people == []
+
+
+def test_of_two_who_are_one_person_the_older_identity_stays() -> None:
+    follower = begun((10, 10), (300, 10))
+    follower.detected(found((10, 10, 0.9), (300, 10, 0.9), (35, 10, 0.9)), 0.5)
+    assert posed(follower, [(10, 10), (300, 10), (11, 10)], 0.5) == [0, 1, 2]
+    assert follower.join([0]) == {2: 0}
+    assert [person.track_id for person in follower.people] == [1, 0]
+    assert follower.join([1]) == {}  # nobody is near

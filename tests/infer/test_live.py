@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import cv2
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from dots import SIZE, DotModel, box_at, dots_at, picture, write_scene
 
 from vidpose.errors import InputError
 from vidpose.infer.detect import Detection
+from vidpose.infer.estimate import estimate
 from vidpose.infer.estimator import PoseEstimator
 from vidpose.infer.live import FollowStream, LiveStream
 from vidpose.infer.second_look import LookFit
@@ -201,3 +204,13 @@ def test_a_file_of_boxes_moves_the_boxes_itself(tmp_path, video):
 def test_wrong_options_are_told(options, said):
     with pytest.raises(InputError, match=said):
         estimator(**options)
+
+
+def test_the_summary_counts_dropped_frames_and_tells_the_delay(video, tmp_path):
+    [summary] = estimate([str(video)], tmp_path, quiet=True, estimator=estimator(live=True))
+    assert summary.frames + summary.dropped == FRAMES and summary.max_delay_s is not None
+    assert f"{summary.dropped} frames dropped, delay at most {summary.max_delay_s:.2f} s" in str(summary)
+    details = json.loads((tmp_path / "scene.json").read_text())["info"]["details"]
+    assert (details["live"], details["dropped"]) == (True, summary.dropped)
+    [plain] = estimate([str(video)], tmp_path / "plain", quiet=True, estimator=estimator())
+    assert (plain.dropped, plain.max_delay_s) == (0, None) and "dropped" not in str(plain)

@@ -231,7 +231,9 @@ class PoseEstimator:
         from vidpose.infer.live import FollowStream, LiveStream, warm_up
 
         found = find_source(source)
-        live = found.kind in ("camera", "stream") if self.live is None else self.live
+        live = self.live
+        if live is None:  # without identities nobody can be followed
+            live = found.kind in ("camera", "stream") and self.info["tracker"] != "none"
         if live and found.kind == "images":
             raise InputError(
                 f"{found.label}: images have no clock; a live source is a camera, stream or video"

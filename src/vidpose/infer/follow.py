@@ -168,9 +168,25 @@ class Follower:
         self._keep(kept)
         return np.array(kept, dtype=np.int64), boxes[kept]
 
-    def drop(self, track_ids: Sequence[int]) -> None:
-        """Follows these no longer: others have the same pose."""
-        self.people = [p for p in self.people if p.track_id not in track_ids]
+    def join(self, doubles: Sequence[int]) -> dict[int, int]:
+        """Follows these identities no longer: each has the pose of somebody else, whose box is nearest.
+
+        Returns:
+            New identities of the others, by their old ones: of two, the older identity stays.
+        """
+        gone = [p for p in self.people if p.track_id in doubles]
+        self.people = [p for p in self.people if p.track_id not in doubles]
+        before = {id(p): p.track_id for p in self.people}
+        renamed = {}
+        for person in gone:
+            if not self.people:
+                break
+            overlap = box_iou(person.box_xyxy[None], np.array([p.box_xyxy for p in self.people]))[0]
+            other = self.people[int(overlap.argmax())]
+            if overlap.max() >= MATCH_IOU and person.track_id < other.track_id:
+                renamed[before[id(other)]] = person.track_id
+                other.track_id = person.track_id
+        return renamed
 
     def _seen(self, person: Person, box: np.ndarray, score: float, time_s: float) -> None:
         person.score, person.missed, person.last_s = score, 0, time_s

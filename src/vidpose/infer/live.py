@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,7 +49,7 @@ class FollowStream(PoseStream):
     @property
     def info(self) -> dict[str, Any]:
         every = self._estimator.detection_interval_s(follow=True)
-        return {**super().info, "boxes_from": "poses", "detect_every": every}
+        return {**super().info, "tracker": "poses", "boxes_from": "poses", "detect_every": every}
 
     @property
     def frames_held(self) -> int:
@@ -109,9 +109,11 @@ class FollowStream(PoseStream):
         )
         single = estimator._without_doubles(poses)
         if len(single) < len(poses):
-            follower.drop(sorted(set(poses.track_ids.tolist()) - set(single.track_ids.tolist())))
-        order = np.argsort(single.track_ids)
-        return single.choose(order)
+            doubles = sorted(set(poses.track_ids.tolist()) - set(single.track_ids.tolist()), reverse=True)
+            renamed = follower.join(doubles)
+            ids = [renamed.get(track_id, track_id) for track_id in single.track_ids.tolist()]
+            single = replace(single, track_ids=np.array(ids, dtype=np.int64))
+        return single.choose(np.argsort(single.track_ids))
 
 
 @dataclass
@@ -149,7 +151,7 @@ class LiveStream(FollowStream):
         self._pace = pace
         self._reader: FrameReader | None = None
         self._asked: _Asked | None = None
-        self._delays = np.zeros(3)  # count, sum, largest
+        self._handled, self._delay_sum_s, self._max_delay_s = 0, 0.0, 0.0
         self._leaps = LeapFilter(0)
         self._poses = self._leaps(self._run())
 
@@ -161,9 +163,9 @@ class LiveStream(FollowStream):
     @property
     def info(self) -> dict[str, Any]:
         info = {**super().info, "live": True, "steady": False, "dropped": self.dropped}
-        count, total, largest = self._delays.tolist()
-        if count:
-            info |= {"mean_delay_s": round(total / count, 4), "max_delay_s": round(largest, 4)}
+        if self._handled:
+            mean = self._delay_sum_s / self._handled
+            info |= {"mean_delay_s": round(mean, 4), "max_delay_s": round(self._max_delay_s, 4)}
         return info
 
     def close(self) -> None:
@@ -193,8 +195,10 @@ class LiveStream(FollowStream):
                 poses = self._pose(frame, key)
                 key += 1
                 self._images.pop(key - 1 - self._estimator.runner.num_frames // 2, None)
-                delay = self._clock.now() - arrived.at_s
-                self._delays = np.array([*(self._delays[:2] + [1, delay]), max(self._delays[2], delay)])
+                delay_s = self._clock.now() - arrived.at_s
+                self._handled += 1
+                self._delay_sum_s += delay_s
+                self._max_delay_s = max(self._max_delay_s, delay_s)
                 yield poses, frame.image
             self._check_box_file()
         finally:

@@ -285,35 +285,35 @@ def _refine(maps: Tensor, x: Tensor, y: Tensor, sigma: float, floor: float) -> T
     """
     height, width = maps.shape[-2:]
     kernel = _blur_kernel(sigma, maps.device)
-    pad = len(kernel) // 2
-    positive = maps.clamp(min=0)
-    blurred = F.conv2d(F.pad(positive[:, None], (pad, pad, 0, 0)), kernel.view(1, 1, 1, -1))
-    blurred = F.conv2d(F.pad(blurred, (0, 0, pad, pad)), kernel.view(1, 1, -1, 1))[:, 0]
-    reach = pad + 1
+    reach = len(kernel) // 2 + 1
     inside = (x >= reach) & (x < width - reach) & (y >= reach) & (y < height - reach)
-    chosen = torch.where(inside[:, None, None], blurred, positive)
-    return _newton_shift(chosen.clamp(min=floor).log(), x, y)
-
-
-def _newton_shift(logs: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """-H^-1 g of the log-heatmap near the peak, as a shift [M, 2] from (x, y); 0 where H is not a maximum's.
-
-    At the border the derivatives are taken one pixel inside: a Gaussian's logarithm is one parabola.
-    """
-    height, width = logs.shape[-2:]
+    # At the border the derivatives are taken one pixel inside: a Gaussian's logarithm is one parabola.
     cx, cy = x.clamp(1, width - 2), y.clamp(1, height - 2)
-    here = _at(logs, cx, cy)
-    left, right = _at(logs, cx - 1, cy), _at(logs, cx + 1, cy)
-    up, down = _at(logs, cx, cy - 1), _at(logs, cx, cy + 1)
+    steps = torch.arange(-reach, reach + 1, device=maps.device)
+    rows, columns = (cy[:, None] + steps).clamp(0, height - 1), (cx[:, None] + steps).clamp(0, width - 1)
+    which = torch.arange(len(maps), device=maps.device)[:, None, None]
+    patches = maps[which, rows[:, :, None], columns[:, None, :]].clamp(min=0)  # [M, S, S] around the peaks
+    smooth = torch.stack([F.pad(kernel, (k, 2 - k)) for k in range(3)])  # [3, S]
+    raw = patches[:, reach - 1 : reach + 2, reach - 1 : reach + 2]
+    near = torch.where(inside[:, None, None], smooth @ patches @ smooth.T, raw)  # [M, 3, 3]
+    return _newton_shift(near.clamp(min=floor).log(), torch.stack([cx - x, cy - y], dim=-1))
+
+
+def _newton_shift(logs: Tensor, offset: Tensor) -> Tensor:
+    """-H^-1 g of the log-heatmap [M, 3, 3], as a shift [M, 2] from the peak; 0 where H is not a maximum's.
+
+    Args:
+        offset: [M, 2] from the peak to the middle of the nine.
+    """
+    here = logs[:, 1, 1]
+    left, right, up, down = logs[:, 1, 0], logs[:, 1, 2], logs[:, 0, 1], logs[:, 2, 1]
     gx, gy = (right - left) / 2, (down - up) / 2
     hxx, hyy = right + left - 2 * here, down + up - 2 * here
-    hxy = (_at(logs, cx + 1, cy + 1) + _at(logs, cx - 1, cy - 1)) / 4
-    hxy = hxy - (_at(logs, cx + 1, cy - 1) + _at(logs, cx - 1, cy + 1)) / 4
+    hxy = (logs[:, 2, 2] + logs[:, 0, 0] - logs[:, 0, 2] - logs[:, 2, 0]) / 4
     det = hxx * hyy - hxy.square()
     usable = (det > 1e-12) & (hxx < 0)
     det = torch.where(usable, det, torch.ones_like(det))
-    shift = torch.stack([-(hyy * gx - hxy * gy) / det, -(hxx * gy - hxy * gx) / det], dim=-1)
-    shift = shift + torch.stack([cx - x, cy - y], dim=-1)
+    shift = torch.stack([-(hyy * gx - hxy * gy) / det, -(hxx * gy - hxy * gx) / det], dim=-1) + offset
     # A step of more than a pixel means that the parabola does not describe this peak.
     return torch.where(usable[:, None], shift.clamp(-1, 1), 0.0)
 

@@ -151,6 +151,7 @@ class LiveStream(FollowStream):
         self._pace = pace
         self._reader: FrameReader | None = None
         self._asked: _Asked | None = None
+        self._threads = torch.get_num_threads()
         self._handled, self._delay_sum_s, self._max_delay_s = 0, 0.0, 0.0
         self._leaps = LeapFilter(0)
         self._poses = self._leaps(self._run())
@@ -175,12 +176,11 @@ class LiveStream(FollowStream):
 
     def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
         frames = paced(self.video, self._clock) if self._pace else self.video
-        threads = torch.get_num_threads()
+        threads = self._threads
         self._reader = reader = FrameReader(frames, self._clock, self.video.close)
         # The two networks share the processors: threads that wait for each other in turns would cost more.
-        detector_threads = max(threads // 2, 1)
-        torch.set_num_threads(max(threads - detector_threads, 1))
-        workers = ThreadPoolExecutor(1, "vidpose-detector", torch.set_num_threads, (detector_threads,))
+        torch.set_num_threads(max(threads - threads // 2, 1))
+        workers = ThreadPoolExecutor(1, "vidpose-detector")
         key = 0
         try:
             while not (self._stop is not None and self._stop()):
@@ -216,7 +216,15 @@ class LiveStream(FollowStream):
             self._asked = None
         if self._asked is None and self._follower.wants_detection(frame.time_s):
             self._follower.asked(frame.time_s)
-            self._asked = _Asked(workers.submit(self._see, frame), self._follower.boxes())
+            # Where nobody is followed the pose model has nothing to do.
+            threads = max(self._threads // 2, 1) if self._follower.people else self._threads
+            found = workers.submit(self._see_with, frame, threads)
+            self._asked = _Asked(found, self._follower.boxes())
+
+    def _see_with(self, frame: VideoFrame, threads: int) -> Detection:
+        """In the detector's thread, whose number of threads is its own."""
+        torch.set_num_threads(threads)
+        return self._see(frame)
 
 
 def warm_up(estimator: PoseEstimator) -> None:

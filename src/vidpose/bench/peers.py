@@ -22,12 +22,18 @@ def vitpose() -> Runner:
     """
     import torch
     from transformers import VitPoseBackboneConfig, VitPoseConfig, VitPoseForPoseEstimation
-    from transformers.models.vitpose.image_processing_vitpose import VitPoseImageProcessor
+
+    try:
+        from transformers.models.vitpose.image_processing_vitpose import VitPoseImageProcessor as Processor
+    except ImportError:  # without torchvision; older releases have this one alone, under the first name
+        from transformers.models.vitpose.image_processing_pil_vitpose import (
+            VitPoseImageProcessorPil as Processor,
+        )
 
     size = {"height": 256, "width": 192}
     backbone = VitPoseBackboneConfig(image_size=[256, 192], patch_size=[16, 16])
     model = VitPoseForPoseEstimation(VitPoseConfig(backbone_config=backbone, num_labels=17)).eval()
-    processor = VitPoseImageProcessor(size=size)
+    processor: Any = Processor(size=size)
 
     def run(frames: Sequence[np.ndarray]) -> int:
         found = 0

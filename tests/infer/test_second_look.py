@@ -15,7 +15,7 @@ from vidpose.data.readers import read_dataset
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou
 from vidpose.infer.detect import build_detector, detector_file
-from vidpose.infer.second_look import LookFit, join_views, mix_boxes, opinions, probability, see, worth_a_look
+from vidpose.infer.second_look import LookFit, join_views, mix_boxes, opinions, probability, see
 from vidpose.io.video import open_video
 from vidpose.models.person_detector import PersonDetector, load_detector, save_detector
 from vidpose.train.detector_scores import fit_probability
@@ -28,19 +28,6 @@ def pose(box: tuple[float, ...], peak: float) -> tuple[np.ndarray, np.ndarray]:
     share = np.linspace(0, 1, 15)[:, None]
     points = np.array(box[:2]) * (1 - share) + np.array(box[2:]) * share
     return points[None], np.full((1, 15), peak)
-
-
-def test_weak_boxes_are_looked_at_where_people_were():
-    boxes = np.array([[0.0, 0, 10, 20], [1, 1, 11, 21], [50, 0, 60, 20]])
-    scores = np.array([0.3, 0.1, 0.15])
-    near = [np.array([[0.0, 0, 10, 20]])]
-    [(kept, left)] = worth_a_look([(boxes, scores)], near)
-    np.testing.assert_array_equal(kept, boxes[:2])
-    np.testing.assert_array_equal(left, scores[:2])
-    [(kept, _)] = worth_a_look([(boxes, scores)], [np.zeros((0, 4))])
-    np.testing.assert_array_equal(kept, boxes[:1])
-    [(kept, _)] = worth_a_look([(np.zeros((0, 4)), np.zeros(0))], near)
-    assert len(kept) == 0
 
 
 def test_a_box_goes_towards_the_pose_as_far_as_it_is_sure():

@@ -20,7 +20,7 @@ from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
 from vidpose.infer.engines import load_network, resolve_engine
-from vidpose.infer.second_look import Looker, LookFit, second_look, see, worth_a_look
+from vidpose.infer.second_look import Looker, LookFit, second_look, see
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.boxes import load_boxes
 from vidpose.io.download import resolve_folder
@@ -220,14 +220,7 @@ class SmallDetector:
             poses = poses.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             self.look = Looker(poses, dtype, load_network(poses, engine, dtype))
 
-    def __call__(
-        self,
-        images: list[np.ndarray],
-        keys: Sequence[FrameKey] | None = None,
-        near: Sequence[np.ndarray] | None = None,
-    ) -> list[Detection]:
-        """``near``: per image boxes [N, 4] where people are likely, if known; elsewhere weak boxes are
-        then left out (:func:`vidpose.infer.second_look.worth_a_look`)."""
+    def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         limits = self.limits
         shared: dict[str, Any] = {
             "nms_iou": limits.nms_iou,
@@ -238,10 +231,7 @@ class SmallDetector:
         if self.fit is None:
             found = self.model.detect(images, min_score=limits.min_score, **shared)
         else:
-            seen = see(self.model, images, **shared)
-            if near is not None:
-                seen = worth_a_look(seen, near)
-            found = second_look(self.look, self.fit, images, seen)
+            found = second_look(self.look, self.fit, images, see(self.model, images, **shared))
         return [
             self.limits.apply(boxes, scores, (image.shape[0], image.shape[1]))
             for image, (boxes, scores) in zip(images, found, strict=True)

@@ -33,9 +33,6 @@ VIEWS: tuple[tuple[float, bool], ...] = ((1.0, False), (10 / 13, True), (2.0, Fa
 """Size as a share of the detector's own, and whether mirrored: 416, 320 and 832 pixels for 416."""
 FIRST_SCORE = 0.1
 """Boxes of the detector below this, averaged over the views, are not looked at."""
-AWAY_SCORE = 0.2
-"""Where it is known where people were, weaker boxes elsewhere are not looked at, either."""
-NEAR_IOU = 0.3
 SAME_IOU = 0.55
 """Boxes of two views that overlap by as much are of one person."""
 SURE_PEAK = 0.3
@@ -230,20 +227,6 @@ def second_look(
     for image, (boxes, scores), (keypoints, peaks) in zip(images, found, poses, strict=True):
         mixed = mix_boxes(boxes, keypoints, peaks, fit.margins, (image.shape[0], image.shape[1]))
         results.append((mixed, probability(opinions(scores, peaks), fit.weights)))
-    return results
-
-
-def worth_a_look(
-    found: Sequence[tuple[np.ndarray, np.ndarray]], near: Sequence[np.ndarray]
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of boxes [P, 4] and scores [P] of each image those of ``AWAY_SCORE``, and weaker ones where somebody is
-    followed: that overlap one of its ``near`` [N, 4] by ``NEAR_IOU``."""
-    results = []
-    for (boxes, scores), known in zip(found, near, strict=True):
-        chosen = scores >= AWAY_SCORE
-        if len(known) and len(boxes):
-            chosen |= box_iou(boxes, known).max(axis=1) >= NEAR_IOU
-        results.append((boxes[chosen], scores[chosen]))
     return results
 
 

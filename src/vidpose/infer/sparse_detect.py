@@ -13,7 +13,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from vidpose.geometry import box_iou
-from vidpose.infer.detect import Detection, Detector, FrameKey, SmallDetector
+from vidpose.infer.detect import Detection, Detector, FrameKey
 
 MATCH_IOU = 0.3
 """Boxes of two frames that overlap by less are of different people, or of one who moves too far."""
@@ -73,14 +73,8 @@ class SparseDetection:
         return found
 
     def _see(self, position: int) -> Detection:
-        """The detector's answer; it learns where people were in the last frame that it saw before these."""
         self.frames_seen += 1
-        images, keys = [self._images[position]], [self._keys[position]]
-        if self._before is None or not isinstance(self.detector, SmallDetector):
-            [found] = self.detector(images, keys)
-        else:
-            clear = self._before.boxes_xyxy[self._before.scores >= CLEAR_SCORE]
-            [found] = self.detector(images, keys, near=[clear])
+        [found] = self.detector([self._images[position]], [self._keys[position]])
         return found
 
     def _between(self, first: int, last: int, before: Detection | None, after: Detection) -> list[Detection]:

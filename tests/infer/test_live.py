@@ -102,6 +102,35 @@ def test_poses_are_exact_where_the_detector_sees_every_twelfth_frame(video, kind
         )
 
 
+@pytest.mark.parametrize("kind", ["video", "image"])
+def test_who_comes_in_between_two_detections_is_followed_back(tmp_path, kind):
+    came = 6  # detections at 0 and 13
+    path = tmp_path / "scene.mp4"
+    with VideoWriter(path, 25, SIZE) as writer:
+        for t in range(20):
+            writer.write(picture(t, 1 if t < came else 2), t / 25)
+
+    class Arriving(Boxes):
+        def __call__(self, images, keys=None):
+            found = super().__call__(images, keys)
+            return [
+                Detection(f.boxes_xyxy[: 1 + (k.index >= came)], f.scores[: 1 + (k.index >= came)])
+                for f, k in zip(found, keys, strict=True)
+            ]
+
+    detector = Arriving()
+    model = DotModel(num_frames=5 if kind == "video" else 1, kind=kind)
+    with estimator(detector, model, boxes_from="poses", steady=False).stream(path) as stream:
+        held = 0
+        for t, frame in enumerate(stream):
+            held = max(held, stream.frames_held)
+            assert frame.track_ids.tolist() == ([0] if t < came else [0, 1]), t
+            for person in frame.track_ids.tolist():
+                np.testing.assert_allclose(frame.keypoints[person, :3], dots_at(t, person), atol=1.0)
+            assert frame.index == t
+    assert detector.seen == [0, 13] and held <= 13 + 2 * 2 + 2
+
+
 def test_a_held_crop_sends_each_frame_through_the_backbone_once(video):
     moving = estimator(boxes_from="poses", hold=1)
     held = estimator(boxes_from="poses")

@@ -155,11 +155,10 @@ class Follower:
         for k, person in enumerate(self.people):
             mean_peak = float(peaks[k].mean())
             usual = mean_peak if person.usual_peak is None else person.usual_peak
-            person.unsure = self.by_poses and mean_peak < max(LEAST_PEAK, USUAL_SHARE * usual)
+            person.unsure = self.by_poses and is_unsure(mean_peak, usual)
             person.usual_peak = usual + _USUAL_RATE * (mean_peak - usual)
             person.box_xyxy = boxes[k]
-            gone = float((boxes[k, 2:] - boxes[k, :2]).min()) < MIN_SIDE
-            if self.by_poses and (gone or (person.unsure and person.track_id < 0)):
+            if self.by_poses and (has_left(boxes[k]) or (person.unsure and person.track_id < 0)):
                 continue
             kept.append(k)
             person.last_s = time_s
@@ -221,6 +220,16 @@ class Follower:
         self._lost += [p for p in gone if p.track_id >= 0]
         self._urgent |= bool(gone)
         self.people = [self.people[k] for k in kept]
+
+
+def is_unsure(mean_peak: float, usual_peak: float) -> bool:
+    """Whether a pose with this mean peak is unsure, for a person with the usual one."""
+    return mean_peak < max(LEAST_PEAK, USUAL_SHARE * usual_peak)
+
+
+def has_left(box_xyxy: np.ndarray) -> bool:
+    """Whether so little of a box [4] is left in the frame that nobody is there."""
+    return float((box_xyxy[2:] - box_xyxy[:2]).min()) < MIN_SIDE
 
 
 def _matches(found: np.ndarray, boxes: Sequence[np.ndarray]) -> dict[int, int]:

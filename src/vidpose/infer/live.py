@@ -13,10 +13,11 @@ import torch
 
 from vidpose.infer.crops import Strip
 from vidpose.infer.detect import BoxFile, Detection, FrameKey, FullFrame, HubDetector, SmallDetector
-from vidpose.infer.follow import MARGINS, Follower
+from vidpose.infer.follow import MARGINS, Follower, Person, has_left, is_unsure
 from vidpose.infer.held_crops import HeldCrops
 from vidpose.infer.latest_frame import Clock, FrameReader, WallClock, paced
 from vidpose.infer.leaps import LeapFilter
+from vidpose.infer.second_look import mix_boxes
 from vidpose.infer.stream import PoseStream
 from vidpose.io.video import VideoFrame, VideoSource
 from vidpose.results import FramePoses
@@ -26,7 +27,10 @@ if TYPE_CHECKING:
 
 
 class FollowStream(PoseStream):
-    """Poses of every frame; boxes between detections are drawn around the poses of the frame before."""
+    """Poses of every frame; boxes between detections are drawn around the poses of the frame before.
+
+    Who comes in between two detections is followed back from the second one.
+    """
 
     def __init__(
         self, estimator: PoseEstimator, video: VideoSource, stop: Callable[[], bool] | None = None
@@ -57,7 +61,10 @@ class FollowStream(PoseStream):
 
     def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
         reach = self._estimator.runner.num_frames // 2
+        # silent: 25 frames/s where the source has no clock.
+        patience = max(round(self._follower.every_s * (self.video.fps or 25.0)), 1)
         waiting: deque[VideoFrame] = deque()
+        posed: deque[_Posed] = deque()  # the last detection may still add people to them
         key = position = 0
         ended = False
         while not ended or waiting:
@@ -70,16 +77,47 @@ class FollowStream(PoseStream):
                 waiting.append(frame)
             while waiting and (ended or len(waiting) > reach):
                 frame = waiting.popleft()
-                self._detect(frame)
-                yield self._pose(frame, key), frame.image
+                asked = self._detect(frame)
+                posed.append(_Posed(key, frame, self._pose(frame, key)))
                 key += 1
-                self._images.pop(key - 1 - reach, None)
+                if asked:
+                    self._trace_back(posed)
+                while len(posed) > (1 if asked else patience):
+                    done = posed.popleft()
+                    yield done.poses, done.frame.image
+                for old in [n for n in self._images if n < posed[0].key - reach]:
+                    del self._images[old]
+        yield from ((done.poses, done.frame.image) for done in posed)
         self._check_box_file()
 
-    def _detect(self, frame: VideoFrame) -> None:
-        if self._follower.wants_detection(frame.time_s):
-            self._follower.asked(frame.time_s)
-            self._follower.detected(self._see(frame), frame.time_s)
+    def _detect(self, frame: VideoFrame) -> bool:
+        """Asks the detector about the frame if it is time; whether it was."""
+        if not self._follower.wants_detection(frame.time_s):
+            return False
+        self._follower.asked(frame.time_s)
+        self._follower.detected(self._see(frame), frame.time_s)
+        return True
+
+    def _trace_back(self, posed: deque[_Posed]) -> None:
+        """Follows those who are new in the last frame back through the others, which get their poses."""
+        estimator, last = self._estimator, posed[-1]
+        for person in self._follower.people:
+            if len(posed) < 2 or person.track_id in posed[-2].poses.track_ids:
+                continue
+            if person.track_id not in last.poses.track_ids or person.usual_peak is None:
+                continue
+            crops, box = HeldCrops(estimator.runner, self._crops.hold_iou), person.box_xyxy
+            for earlier in list(posed)[-2::-1]:
+                raw, peaks = crops(self._images, earlier.key, {0: box})
+                points, peaks = estimator._joints(raw, peaks)
+                size = (earlier.frame.image.shape[0], earlier.frame.image.shape[1])
+                [box] = mix_boxes(box[None], points, peaks, self._follower.margins, size)
+                poses = _with_person(earlier.poses, person, points[0], peaks[0], box)
+                if is_unsure(float(peaks.mean()), person.usual_peak) or has_left(box) or poses is None:
+                    break
+                if len(estimator._without_doubles(poses)) < len(poses):  # somebody is followed there
+                    break
+                earlier.poses = poses
 
     def _see(self, frame: VideoFrame) -> Detection:
         self.frames_seen += 1
@@ -114,6 +152,32 @@ class FollowStream(PoseStream):
             ids = [renamed.get(track_id, track_id) for track_id in single.track_ids.tolist()]
             single = replace(single, track_ids=np.array(ids, dtype=np.int64))
         return single.choose(np.argsort(single.track_ids))
+
+
+@dataclass
+class _Posed:
+    """A frame, and who is known to be in it."""
+
+    key: int
+    frame: VideoFrame
+    poses: FramePoses
+
+
+def _with_person(
+    poses: FramePoses, person: Person, keypoints: np.ndarray, peaks: np.ndarray, box_xyxy: np.ndarray
+) -> FramePoses | None:
+    """The poses of a frame and that of one more person [J, 2], [J]; ``None`` where the person is there."""
+    if person.track_id in poses.track_ids:
+        return None
+    joined = replace(
+        poses,
+        keypoints=np.concatenate([poses.keypoints.reshape(-1, *keypoints.shape), keypoints[None]]),
+        scores=np.concatenate([poses.scores.reshape(-1, len(peaks)), peaks[None] * person.score]),
+        boxes=np.concatenate([poses.boxes, box_xyxy[None]]),
+        box_scores=np.append(poses.box_scores, person.score),
+        track_ids=np.append(poses.track_ids, person.track_id),
+    )
+    return joined.choose(np.argsort(joined.track_ids))
 
 
 @dataclass

@@ -10,7 +10,7 @@ per cent of the picture's height, as nobody drew boxes around people as small.
 
 ``--track`` scores the boxes that `vidpose estimate` goes on with, too: those of tracks that begin with a box
 of at least these scores, over all frames of the clips. ``--follow`` scores those of
-`estimate --boxes-from poses` with a pose model.
+`estimate --tracker poses` with a pose model.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def score_followed(
         model,
         detector=detector,
         device="cpu",
-        boxes_from="poses",
+        tracker="poses",
         detect_every=every,
         min_track_score=start,
     )

@@ -5,7 +5,7 @@
 Frames are decoded and scaled to 720 lines first, outside the measurement; both sides then run in one thread
 from RGB frames to joints:
 
-- vidpose: `estimate --boxes-from poses --max-people 1` with the weights that ship. The detector sees the
+- vidpose: `estimate --tracker poses --max-people 1` with the weights that ship. The detector sees the
   first frame, which is not measured, and more where the pose becomes unsure, which is.
 - MediaPipe: its full landmark network in the turned square that the landmarks of the frame before say,
   border, refinement and squares as in its graphs (benchmarks/mediapipe_poses.py, which says how to make the
@@ -141,7 +141,7 @@ def main() -> None:
 
     torch.set_num_threads(1)
     images, fps = decoded(options.video, options.frames)
-    common = {"device": "cpu", "precision": options.precision, "boxes_from": "poses", "max_people": 1}
+    common = {"device": "cpu", "precision": options.precision, "tracker": "poses", "max_people": 1}
     estimators = {name: PoseEstimator(name, options.weights, **common) for name in options.models}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "frames.npy"

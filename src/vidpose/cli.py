@@ -61,8 +61,13 @@ def estimate(
     decoder: Annotated[str, typer.Option("--decoder", help="plain, quarter, dark or udp.")] = "dark",
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored crop.")] = False,
     tracker: Annotated[
-        str, typer.Option("--tracker", help="bytetrack, ocsort, botsort or none.")
-    ] = "bytetrack",
+        str,
+        typer.Option(
+            "--tracker",
+            help="poses (from pose to pose, the detector now and then), bytetrack, ocsort, botsort or none. "
+            "auto: poses; bytetrack for images and given boxes.",
+        ),
+    ] = "auto",
     steady: Annotated[bool, typer.Option(help="Joints that leap away for some frames are put back.")] = True,
     smooth: Annotated[bool, typer.Option("--smooth", help="One-Euro filter over time.")] = False,
     min_box_score: Annotated[
@@ -87,18 +92,10 @@ def estimate(
             "--detect-every",
             min=0.0,
             max=10.0,
-            help="Seconds between frames that the detector sees; 0: all. Default: 0.15, or 0.5 where boxes "
-            "come from poses.",
+            help="Seconds between frames that the detector sees; 0: all. Default: 0.5 with the tracker "
+            "poses, 0.15 with others.",
         ),
     ] = None,
-    boxes_from: Annotated[
-        str,
-        typer.Option(
-            "--boxes-from",
-            help="Where boxes between detections come from: detections (interpolated) or poses (of the frame "
-            "before; faster).",
-        ),
-    ] = "detections",
     live: Annotated[
         Optional[bool],  # noqa: UP045
         typer.Option(
@@ -138,7 +135,6 @@ def estimate(
         max_people=max_people,
         oks_nms=oks_nms,
         detect_every=detect_every,
-        boxes_from=boxes_from,
         live=live,
         hold=hold,
         overwrite=overwrite,

@@ -113,10 +113,10 @@ def test_boxes_between_seen_frames_give_the_same_poses(scene, tmp_path):
     with VideoWriter(video, 25, SIZE) as writer:
         for k, path in enumerate(frames):
             writer.write(cv2.imread(str(path))[..., ::-1], k / 25)
-    whole = estimator(detector=detect, detect_every=0)(video)
+    whole = estimator(detector=detect, detect_every=0, tracker="bytetrack")(video)
     assert seen == list(range(len(frames)))
     seen.clear()
-    sparse = estimator(detector=detect)(video)
+    sparse = estimator(detector=detect, tracker="bytetrack")(video)
     assert seen[:3] == [0, 4, 8] and len(seen) <= len(frames) // 4 + 2
     assert (whole.info["detect_every"], sparse.info["detect_every"]) == (0, 0.15)
     for a, b in zip(whole, sparse, strict=True):
@@ -310,7 +310,7 @@ def test_boxes_of_another_video_are_told(scene, tmp_path):
     ("options", "said"),
     [
         ({"decoder": "argmax"}, "dark"),
-        ({"detect_every": 2}, "0 to 1 seconds"),
+        ({"detect_every": 2, "tracker": "bytetrack"}, "0 to 1 seconds"),
         ({"device": "tpu"}, "cpu"),
         ({"precision": "int4"}, "bf16, fp16, int8"),
         ({"precision": "int8", "engine": "torch"}, "needs engine openvino"),

@@ -87,11 +87,11 @@ def frames_of(count: int) -> list[VideoFrame]:
 def test_poses_are_exact_where_the_detector_sees_every_twelfth_frame(video, kind):
     detector = Boxes()
     model = DotModel(num_frames=5 if kind == "video" else 1, kind=kind)
-    result = estimator(detector, model, boxes_from="poses")(video)
+    result = estimator(detector, model, tracker="poses")(video)
     assert [frame.index for frame in result] == list(range(FRAMES))
     # 0.5 s are 12.5 frames. The dots span less than the people, so the box has to follow them.
     assert detector.seen == [0, 13, 26, 39]  # 0.5 s are 12.5 frames
-    assert (result.info["boxes_from"], result.info["detect_every"]) == ("poses", 0.5)
+    assert (result.info["tracker"], result.info["detect_every"]) == ("poses", 0.5)
     for t, frame in enumerate(result):
         assert frame.track_ids.tolist() == [0, 1]
         for person in range(2):
@@ -120,7 +120,7 @@ def test_who_comes_in_between_two_detections_is_followed_back(tmp_path, kind):
 
     detector = Arriving()
     model = DotModel(num_frames=5 if kind == "video" else 1, kind=kind)
-    with estimator(detector, model, boxes_from="poses", steady=False).stream(path) as stream:
+    with estimator(detector, model, tracker="poses", steady=False).stream(path) as stream:
         held = 0
         for t, frame in enumerate(stream):
             held = max(held, stream.frames_held)
@@ -132,16 +132,16 @@ def test_who_comes_in_between_two_detections_is_followed_back(tmp_path, kind):
 
 
 def test_a_held_crop_sends_each_frame_through_the_backbone_once(video):
-    moving = estimator(boxes_from="poses", hold=1)
-    held = estimator(boxes_from="poses")
+    moving = estimator(tracker="poses", hold=1)
+    held = estimator(tracker="poses")
     moving(video)
     held(video)
     assert held.runner.frames_extracted < 2 * 2 * FRAMES < moving.runner.frames_extracted
 
 
 def test_the_flip_test_uses_features_of_both_sides(video):
-    plain = estimator(boxes_from="poses")(video)
-    flipped = estimator(boxes_from="poses", flip_test=True)(video)
+    plain = estimator(tracker="poses")(video)
+    flipped = estimator(tracker="poses", flip_test=True)(video)
     a, b = (np.stack([f.keypoints[0, :3] for f in r]) for r in (plain, flipped))
     np.testing.assert_allclose(a, b, atol=1.0)
     assert np.abs(a - b).max() > 0
@@ -191,7 +191,7 @@ def test_two_followers_of_one_person_become_one(video):
         return [Detection(np.stack([first, first + [-30, 0, -30, 0]]), np.array([0.9, 0.8]))]
 
     doubled.fit = Boxes.fit
-    result = estimator(doubled, boxes_from="poses")(video)
+    result = estimator(doubled, tracker="poses")(video)
     assert [frame.track_ids.tolist() for frame in result.frames[1:13]] == [
         [0]
     ] * 12  # until it is asked again
@@ -199,8 +199,8 @@ def test_two_followers_of_one_person_become_one(video):
 
 def test_pictures_are_not_followed_and_not_live(tmp_path):
     images = write_scene(tmp_path, 4)
-    result = estimator(Boxes(1), boxes_from="poses")(images)
-    assert "boxes_from" not in result.info and len(result) == 4
+    result = estimator(Boxes(1), tracker="poses")(images)
+    assert result.info["tracker"] == "bytetrack" and len(result) == 4
     with pytest.raises(InputError, match="no clock"):
         estimator(live=True).stream(images)
 
@@ -215,7 +215,7 @@ def test_a_file_of_boxes_moves_the_boxes_itself(tmp_path, video):
     )
     (tmp_path / "boxes.json").write_text(entries.replace('"frame_id": "0000', '"frame_id": "'))
     cv2.setNumThreads(1)
-    stream = estimator(tmp_path / "boxes.json", boxes_from="poses").stream(video)
+    stream = estimator(tmp_path / "boxes.json", tracker="poses").stream(video)
     assert isinstance(stream, FollowStream)
     for t, frame in enumerate(stream):
         np.testing.assert_allclose(frame.boxes[0], box_at(t), atol=1e-3)
@@ -224,9 +224,9 @@ def test_a_file_of_boxes_moves_the_boxes_itself(tmp_path, video):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"boxes_from": "luck"}, "detections, poses"),
-        ({"detect_every": 11, "boxes_from": "poses"}, "0 to 10 seconds"),
-        ({"detect_every": 2}, "0 to 1 seconds"),
+        ({"tracker": "luck"}, "auto, poses, bytetrack"),
+        ({"detect_every": 11, "tracker": "poses"}, "0 to 10 seconds"),
+        ({"detect_every": 2, "tracker": "none"}, "0 to 1 seconds"),
         ({"live": True, "tracker": "none"}, "identities"),
     ],
 )

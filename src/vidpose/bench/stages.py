@@ -14,6 +14,7 @@ import torch
 from vidpose.infer import crops as crops_module
 from vidpose.infer.crops import CropRunner
 from vidpose.infer.estimator import PoseEstimator
+from vidpose.infer.follow import Follower
 from vidpose.infer.track import Tracker
 
 STAGES = ("read", "detect", "track", "crop", "backbone", "head", "decode", "write", "other")
@@ -87,6 +88,8 @@ def clocked(estimator: PoseEstimator) -> Iterator[StageClock]:
     patch(type(estimator.detector), "__call__", "detect")
     patch(Tracker, "update", "track")
     patch(Tracker, "flush", "track")
+    patch(Follower, "detected", "track")
+    patch(Follower, "posed", "track")
     patch(crops_module, "warp_image", "crop")
     patch(crops_module, "normalize_frames", "crop")
     patch(crops_module, "decode_heatmaps", "decode")

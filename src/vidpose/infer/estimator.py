@@ -14,11 +14,11 @@ from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner
-from vidpose.infer.detect import BoxFile, Detector, build_detector
+from vidpose.infer.detect import BoxFile, Detector, FullFrame, build_detector
 from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.stream import MAX_GROUP, PoseStream
-from vidpose.infer.track import Tracker
+from vidpose.infer.track import TRACKERS, Tracker
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.sources import find_source
 from vidpose.io.video import open_video
@@ -26,6 +26,9 @@ from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.video_model import PoseModel
 from vidpose.results import FramePoses, VideoPoses
 from vidpose.skeletons import COCO17, POSETRACK15, Skeleton, convert_keypoints
+
+FOLLOWING = ("auto", "poses")
+"""Trackers by which people are followed from pose to pose, where the source allows it."""
 
 
 class PoseEstimator:
@@ -40,7 +43,12 @@ class PoseEstimator:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``, or ``int8``: the detector in 8-bit integers by
             OpenVINO, pose models as ``auto``.
-        tracker: ``bytetrack``, ``ocsort``, ``botsort`` or ``none``.
+        tracker: ``poses``: boxes between two detections are drawn around the poses of the frame before, and
+            the detector sees more frames where these become unsure (:mod:`vidpose.infer.follow`). It needs a
+            source with a clock; others, and boxes from a file, get ``bytetrack``. ``bytetrack``, ``ocsort``,
+            ``botsort``: boxes between are interpolated where people match, else the detector sees more
+            frames (:mod:`vidpose.infer.sparse_detect`). ``none``: no identities. ``auto``: ``poses`` where
+            it can be, unless ``smooth_boxes`` asks for another.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
         steady: joints that leap away from their track for some frames are put back
@@ -56,21 +64,17 @@ class PoseEstimator:
         min_track_score: a person begins with a box of this score; weaker boxes only lead there and go on from
             it. Boxes from a file all count.
         max_people: the best so many of a frame stay.
-        look_ahead: frames that tracking may wait, to fill gaps.
-        detect_every: seconds from one frame that the detector sees to the next; 0: all frames. ``None``: 0.15
-            where boxes come from detections (at most 1), 0.5 where they come from poses (at most 10).
-            Sources without a clock are seen whole.
-        boxes_from: where boxes between detections come from. ``detections``: they are interpolated where
-            people match, else the detector sees more frames (:mod:`vidpose.infer.sparse_detect`).
-            ``poses``: they are drawn around the poses of the frame before, and the detector sees more frames
-            where these become unsure (:mod:`vidpose.infer.follow`); ``tracker`` and ``look_ahead`` have no
-            part in it.
+        look_ahead: frames that trackers of boxes may wait, to fill gaps, and that ``steady`` may.
+        detect_every: seconds from one frame that the detector sees to the next; 0: all frames. ``None``: 0.5
+            with the tracker ``poses`` (at most 10), 0.15 with others (at most 1). Sources without a clock are
+            seen whole.
         live: the newest frame counts, and frames that come too fast are dropped (:mod:`vidpose.infer.live`);
             boxes come from poses, joints are not put back (``steady``), clips have no later frames. A file is
             played at its own rate. ``None``: cameras and network streams are live.
         hold: consecutive key frames of a person that may share one crop, so that each frame passes the
             backbone once instead of T times; 1: every key frame has its own crop, as in training.
-        hold_iou: they share it while their mean box overlaps each box by this much.
+        hold_iou: they share it while their mean box overlaps each box by this much; ``None``: 0.7, and 0.9
+            with the tracker ``poses``, whose boxes move with the crop.
         padding: by which boxes grow before cropping.
         engine: what runs the networks on a CPU: ``torch``, ``openvino``, ``onnxruntime``, or ``auto``: the
             fastest that is installed and whose outputs are right (:mod:`vidpose.infer.engines`).
@@ -86,7 +90,7 @@ class PoseEstimator:
         detector: str | os.PathLike[str] | Detector = "auto",
         device: str = "auto",
         precision: str = "auto",
-        tracker: str = "bytetrack",
+        tracker: str = "auto",
         decoder: str = "dark",
         flip_test: bool = False,
         smooth: bool | dict[str, float] = False,
@@ -100,10 +104,9 @@ class PoseEstimator:
         max_people: int = 50,
         look_ahead: int = 12,
         detect_every: float | None = None,
-        boxes_from: str = "detections",
         live: bool | None = None,
         hold: int = 16,
-        hold_iou: float = 0.7,
+        hold_iou: float | None = None,
         padding: float = 1.25,
         engine: str = "torch",
     ) -> None:
@@ -116,19 +119,19 @@ class PoseEstimator:
             raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can share a crop")
         if not 0 < oks_nms <= 1:
             raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
-        if boxes_from not in ("detections", "poses"):
-            raise InputError(f"unknown boxes_from {boxes_from!r}; known: detections, poses")
-        longest = 10 if live or boxes_from == "poses" else 1
+        if tracker not in (*FOLLOWING, *TRACKERS):
+            raise InputError(f"unknown tracker {tracker!r}; known: {', '.join((*FOLLOWING, *TRACKERS))}")
+        longest = 10 if live or tracker in FOLLOWING else 1
         if detect_every is not None and not 0 <= detect_every <= longest:
             raise InputError(f"detect_every is {detect_every}: it must be 0 to {longest} seconds")
-        if tracker == "none" and (live or boxes_from == "poses"):
-            raise InputError("boxes from poses follow people: tracker 'none' has no identities")
+        if tracker == "none" and live:
+            raise InputError("a live source is followed by poses: tracker 'none' has no identities")
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         self.device = resolve_device(device)
         engine_name, self.dtype, _ = resolve_engine(engine, precision, self.device)
         tracking: dict[str, Any] = {
-            "kind": tracker,
+            "kind": "bytetrack" if tracker in FOLLOWING else tracker,
             "look_ahead": look_ahead,
             "min_track_score": min_track_score,
             "smooth_radius": smooth_boxes,
@@ -170,11 +173,11 @@ class PoseEstimator:
         self._new_tracker = lambda fps: Tracker(fps=fps, **tracking)
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.detect_every = detect_every
-        self.boxes_from = boxes_from
+        self._tracker = "bytetrack" if tracker == "auto" and smooth_boxes else tracker
         self.live = live
         self.max_people = max_people
         self.hold = hold
-        self.hold_iou = hold_iou
+        self._hold_iou = hold_iou
         network = load_network(self.model, engine_name, self.dtype)
         self.runner = CropRunner(
             self.model,
@@ -196,13 +199,13 @@ class PoseEstimator:
             "detector_weights": getattr(self.detector, "weights", None),
             "min_box_score": min_box_score,
             "min_track_score": tracking["min_track_score"],
-            "tracker": tracker,
+            "tracker": tracking["kind"],
             "decoder": decoder,
             "flip_test": flip_test,
             "steady": self._steady_frames > 0,
             "smooth": bool(smooth),
             "oks_nms": self.oks_nms,
-            "detect_every": self.detection_interval_s(follow=boxes_from == "poses"),
+            "detect_every": self.detection_interval_s(follow=False),
             "hold": hold,
             "device": self.device.type,
             "engine": network.engine if network is not None else "torch",
@@ -243,12 +246,17 @@ class PoseEstimator:
         video = open_video(source)
         if live and (self.live or video.num_frames is None):  # a video that a server holds need not be live
             return LiveStream(self, video, stop, pace=video.num_frames is not None)
-        followed = self.boxes_from == "poses" and video.fps is not None
-        return (FollowStream if followed else PoseStream)(self, video, stop)
+        given = isinstance(self.detector, (BoxFile, FullFrame))
+        followed = self._tracker == "poses" or (self._tracker == "auto" and not given)
+        return (FollowStream if followed and video.fps is not None else PoseStream)(self, video, stop)
 
     def detection_interval_s(self, *, follow: bool) -> float:
         """Seconds between two detections, with boxes from poses or without."""
         return (0.5 if follow else 0.15) if self.detect_every is None else self.detect_every
+
+    def hold_iou(self, *, follow: bool) -> float:
+        """The overlap at which a crop is held, with boxes from poses or without."""
+        return (0.9 if follow else 0.7) if self._hold_iou is None else self._hold_iou
 
     def __call__(self, source: str | int | os.PathLike[str]) -> VideoPoses:
         """Poses of a whole video."""

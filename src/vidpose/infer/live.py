@@ -45,7 +45,8 @@ class FollowStream(PoseStream):
             margins=fit.margins if fit is not None else MARGINS,
             by_poses=not isinstance(detector, (BoxFile, FullFrame)),
         )
-        self._crops = HeldCrops(estimator.runner, estimator.hold_iou if estimator.hold > 1 else 2.0)
+        hold_iou = estimator.hold_iou(follow=True) if estimator.hold > 1 else 2.0
+        self._crops = HeldCrops(estimator.runner, hold_iou)
         self._images: dict[int, np.ndarray] = {}  # by position, of the frames that clips still need
         self.frames_seen = 0
         """Frames that the detector has seen so far."""
@@ -53,7 +54,7 @@ class FollowStream(PoseStream):
     @property
     def info(self) -> dict[str, Any]:
         every = self._estimator.detection_interval_s(follow=True)
-        return {**super().info, "tracker": "poses", "boxes_from": "poses", "detect_every": every}
+        return {**super().info, "tracker": "poses", "detect_every": every}
 
     @property
     def frames_held(self) -> int:

@@ -233,7 +233,7 @@ class PoseStream:
         for run in runs.values():
             for part in _consecutive(run, self._estimator.hold):
                 boxes = np.array([group[i].boxes_xyxy[person] for i, person in part])
-                for a, b in split_track(boxes, self._estimator.hold_iou):
+                for a, b in split_track(boxes, self._estimator.hold_iou(follow=False)):
                     place = part[a:b]
                     keys = [start + i for i, _ in place]
                     needed, windows = make_windows(keys, self._estimator.runner.num_frames, 0, self._read - 1)

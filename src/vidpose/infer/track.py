@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -119,7 +120,7 @@ class Tracker:
         # silent: 30 where the source has no clock or an absurd one, as the library assumes.
         self._fps = fps if fps is not None and 0.5 <= fps <= 1000 else 30.0
         self._keep = max(round(self._fps * _LOST_S), self.look_ahead + 1)
-        self._library = None if kind == "none" else self._make_library(strong_score)
+        self._strong_score = strong_score
         self._window: deque[_Waiting] = deque()
         self._gone: deque[_Waiting] = deque(maxlen=max(smooth_radius, 1))  # frames that left, for smoothing
         self._trails: dict[int, _Trail] = {}
@@ -127,14 +128,18 @@ class Tracker:
         self._next_id = 0
         self._next_local = -1  # keys of tracks that the library does not know of count down from here
 
-    def _make_library(self, strong_score: float) -> Any:
+    @cached_property
+    def _library(self) -> Any:
+        """The tracker of the package ``trackers``, whose import takes a while; ``None`` for ``none``."""
+        if self.kind == "none":
+            return None
         from trackers import BoTSORTTracker, ByteTrackTracker, OCSORTTracker
 
         common = {
             # in frames of a 30 fps video; the library scales it back
             "lost_track_buffer": max(round(self._keep * 30 / self._fps), 1),
             "frame_rate": self._fps,
-            "high_conf_det_threshold": min(strong_score, self.min_track_score),
+            "high_conf_det_threshold": min(self._strong_score, self.min_track_score),
             "minimum_consecutive_frames": 1,  # confirmation is this module's window's
         }
         if self.kind == "ocsort":

@@ -326,7 +326,8 @@ def test_a_long_block_goes_in_pieces_that_hand_on_what_they_carry(
     again = propagate(film, labels, method, work=work)
     assert len(list(work.glob("forward/*.npz"))) == len(list(work.glob("backward/*.npz"))) >= 2
     for a, b in zip(whole.frames, again.frames, strict=True):
-        np.testing.assert_array_equal(a.people[0].keypoints, b.people[0].keypoints)
+        # heatmaps of other batches differ in the last bit, and joints are rounded to 0.001 pixels
+        np.testing.assert_allclose(a.people[0].keypoints, b.people[0].keypoints, atol=2e-3)
 
 
 @pytest.mark.parametrize(

@@ -64,10 +64,9 @@ def estimate(
         str,
         typer.Option(
             "--tracker",
-            help="poses (from pose to pose, the detector now and then), bytetrack, ocsort, botsort or none. "
-            "auto: poses; bytetrack for images and given boxes.",
+            help="bytetrack, ocsort, botsort, poses (boxes from poses of the frame before; faster), none.",
         ),
-    ] = "auto",
+    ] = "bytetrack",
     steady: Annotated[bool, typer.Option(help="Joints that leap away for some frames are put back.")] = True,
     smooth: Annotated[bool, typer.Option("--smooth", help="One-Euro filter over time.")] = False,
     min_box_score: Annotated[
@@ -92,8 +91,8 @@ def estimate(
             "--detect-every",
             min=0.0,
             max=10.0,
-            help="Seconds between frames that the detector sees; 0: all. Default: 0.5 with the tracker "
-            "poses, 0.15 with others.",
+            help="Seconds between frames that the detector sees; 0: all. Default: 0.15, 0.5 with the "
+            "tracker poses.",
         ),
     ] = None,
     live: Annotated[

@@ -224,7 +224,7 @@ def test_a_file_of_boxes_moves_the_boxes_itself(tmp_path, video):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"tracker": "luck"}, "auto, poses, bytetrack"),
+        ({"tracker": "luck"}, "poses, bytetrack"),
         ({"detect_every": 11, "tracker": "poses"}, "0 to 10 seconds"),
         ({"detect_every": 2, "tracker": "none"}, "0 to 1 seconds"),
         ({"live": True, "tracker": "none"}, "identities"),

@@ -14,7 +14,7 @@ from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner
-from vidpose.infer.detect import BoxFile, Detector, FullFrame, build_detector
+from vidpose.infer.detect import BoxFile, Detector, build_detector
 from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.stream import MAX_GROUP, PoseStream
@@ -26,9 +26,6 @@ from vidpose.models.hrnet import fold_batch_norms
 from vidpose.models.video_model import PoseModel
 from vidpose.results import FramePoses, VideoPoses
 from vidpose.skeletons import COCO17, POSETRACK15, Skeleton, convert_keypoints
-
-FOLLOWING = ("auto", "poses")
-"""Trackers by which people are followed from pose to pose, where the source allows it."""
 
 
 class PoseEstimator:
@@ -43,12 +40,11 @@ class PoseEstimator:
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         precision: ``auto``, ``fp32``, ``bf16``, ``fp16``, or ``int8``: the detector in 8-bit integers by
             OpenVINO, pose models as ``auto``.
-        tracker: ``poses``: boxes between two detections are drawn around the poses of the frame before, and
-            the detector sees more frames where these become unsure (:mod:`vidpose.infer.follow`). It needs a
-            source with a clock; others, and boxes from a file, get ``bytetrack``. ``bytetrack``, ``ocsort``,
-            ``botsort``: boxes between are interpolated where people match, else the detector sees more
-            frames (:mod:`vidpose.infer.sparse_detect`). ``none``: no identities. ``auto``: ``poses`` where
-            it can be, unless ``smooth_boxes`` asks for another.
+        tracker: ``bytetrack``, ``ocsort``, ``botsort``: boxes between two detections are interpolated where
+            people match, else the detector sees more frames (:mod:`vidpose.infer.sparse_detect`). ``poses``:
+            they are drawn around the poses of the frame before, and the detector sees more frames where these
+            become unsure (:mod:`vidpose.infer.follow`); sources without a clock get ``bytetrack``. ``none``:
+            no identities.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
         steady: joints that leap away from their track for some frames are put back
@@ -90,7 +86,7 @@ class PoseEstimator:
         detector: str | os.PathLike[str] | Detector = "auto",
         device: str = "auto",
         precision: str = "auto",
-        tracker: str = "auto",
+        tracker: str = "bytetrack",
         decoder: str = "dark",
         flip_test: bool = False,
         smooth: bool | dict[str, float] = False,
@@ -119,9 +115,9 @@ class PoseEstimator:
             raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can share a crop")
         if not 0 < oks_nms <= 1:
             raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
-        if tracker not in (*FOLLOWING, *TRACKERS):
-            raise InputError(f"unknown tracker {tracker!r}; known: {', '.join((*FOLLOWING, *TRACKERS))}")
-        longest = 10 if live or tracker in FOLLOWING else 1
+        if tracker not in ("poses", *TRACKERS):
+            raise InputError(f"unknown tracker {tracker!r}; known: poses, {', '.join(TRACKERS)}")
+        longest = 10 if live or tracker == "poses" else 1
         if detect_every is not None and not 0 <= detect_every <= longest:
             raise InputError(f"detect_every is {detect_every}: it must be 0 to {longest} seconds")
         if tracker == "none" and live:
@@ -131,7 +127,7 @@ class PoseEstimator:
         self.device = resolve_device(device)
         engine_name, self.dtype, _ = resolve_engine(engine, precision, self.device)
         tracking: dict[str, Any] = {
-            "kind": "bytetrack" if tracker in FOLLOWING else tracker,
+            "kind": "bytetrack" if tracker == "poses" else tracker,
             "look_ahead": look_ahead,
             "min_track_score": min_track_score,
             "smooth_radius": smooth_boxes,
@@ -173,7 +169,7 @@ class PoseEstimator:
         self._new_tracker = lambda fps: Tracker(fps=fps, **tracking)
         self.batch_size = batch_size or (8 if self.device.type == "cpu" else 32)
         self.detect_every = detect_every
-        self._tracker = "bytetrack" if tracker == "auto" and smooth_boxes else tracker
+        self._tracker = tracker
         self.live = live
         self.max_people = max_people
         self.hold = hold
@@ -246,9 +242,8 @@ class PoseEstimator:
         video = open_video(source)
         if live and (self.live or video.num_frames is None):  # a video that a server holds need not be live
             return LiveStream(self, video, stop, pace=video.num_frames is not None)
-        given = isinstance(self.detector, (BoxFile, FullFrame))
-        followed = self._tracker == "poses" or (self._tracker == "auto" and not given)
-        return (FollowStream if followed and video.fps is not None else PoseStream)(self, video, stop)
+        followed = self._tracker == "poses" and video.fps is not None
+        return (FollowStream if followed else PoseStream)(self, video, stop)
 
     def detection_interval_s(self, *, follow: bool) -> float:
         """Seconds between two detections, with boxes from poses or without."""

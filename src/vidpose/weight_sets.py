@@ -24,7 +24,7 @@ DEFAULT = "research"
 
 KNOWN = {
     "rendered": "rendered people alone, no photograph of a person",
-    "research": "rendered people, LSP-extended and JHMDB",
+    "research": "rendered people, LSP-extended, JHMDB and more",
     "open": "rendered people, and HMDB51's video with labels of an Apache-2.0 teacher",
 }
 """What each set of this project learned from."""

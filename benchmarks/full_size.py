@@ -20,13 +20,12 @@ import resource
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vidpose.device import resolve_device, resolve_precision
+from vidpose.device import processor_name, resolve_device, resolve_precision
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
 from vidpose.models.factory import create_model, model_entry
@@ -50,11 +49,7 @@ def machine(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     if device.type == "mps":
         return f"Apple {platform.machine()}"
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return processor_name()
 
 
 def peak_memory(device: torch.device) -> float:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+from pathlib import Path
+
 import torch
 
 from vidpose.errors import InputError
@@ -69,3 +72,17 @@ def native_bfloat16(device: torch.device) -> bool:
 def precision_name(dtype: torch.dtype) -> str:
     """``fp32``, ``bf16`` or ``fp16``."""
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
+def processor_facts(*names: str) -> list[str]:
+    """What Linux says of the processor under keys that begin so, each once; empty on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+    return list(dict.fromkeys(line.partition(":")[2].strip() for line in lines if line.startswith(names)))
+
+
+def processor_name() -> str:
+    """The processor's name as the system gives it."""
+    return next(iter(processor_facts("model name")), platform.processor() or platform.machine())

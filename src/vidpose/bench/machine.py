@@ -10,21 +10,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vidpose.device import processor_name
+
 _RESET = Path("/proc/self/clear_refs")
 _STATUS = Path("/proc/self/status")
 
 
 def describe_machine(device: torch.device) -> dict[str, object]:
     """Processor or GPU, threads, and versions."""
-    name = platform.processor() or platform.machine()
-    facts = Path("/proc/cpuinfo")
-    if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-    elif facts.exists():
-        for line in facts.read_text().splitlines():
-            if line.startswith("model name"):
-                name = line.split(":", 1)[1].strip()
-                break
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor_name()
     return {
         "device": device.type,
         "name": name,

@@ -75,6 +75,13 @@ def rtmlib() -> Runner:
 PEERS: dict[str, Callable[[], Runner]] = {"vitpose": vitpose, "mediapipe": mediapipe, "rtmlib": rtmlib}
 
 
+def check_peers(names: Sequence[str]) -> None:
+    """Raises :class:`InputError` for a name that is none of ``PEERS``."""
+    for name in names:
+        if name not in PEERS:
+            raise InputError(f"unknown peer {name!r}; known: {', '.join(PEERS)}")
+
+
 def load_peer(name: str) -> Runner:
     """A peer, ready to run.
 
@@ -82,6 +89,5 @@ def load_peer(name: str) -> Runner:
         InputError: an unknown name.
         ImportError: it is not installed.
     """
-    if name not in PEERS:
-        raise InputError(f"unknown peer {name!r}; known: {', '.join(PEERS)}")
+    check_peers([name])
     return PEERS[name]()

@@ -19,7 +19,7 @@ import torch
 from vidpose import progress
 from vidpose._version import __version__
 from vidpose.bench.machine import describe_machine, forget_peak_memory, matmul_rate, peak_memory
-from vidpose.bench.peers import load_peer
+from vidpose.bench.peers import check_peers, load_peer
 from vidpose.bench.stages import NETWORKS, StageClock, clocked
 from vidpose.errors import InputError
 from vidpose.infer.detect import Detection, FrameKey
@@ -64,13 +64,13 @@ class BenchReport:
     people: list[dict[str, float]] = field(default_factory=list)
     """People a frame, and seconds a frame."""
     clips: list[dict[str, float]] = field(default_factory=list)
-    """Frames a clip (T), and milliseconds a pose."""
+    """Frames a clip (T), and milliseconds a pose in PyTorch, with random weights."""
     peers: dict[str, dict[str, Any]] = field(default_factory=dict)
     """For each: seconds a frame, and ours divided by its, pair by pair; or why it did not run."""
 
     @property
     def outside_networks(self) -> float:
-        """Share of the time that is spent outside the networks."""
+        """Share of the time that is spent outside the detector and the pose model's networks."""
         total = sum(self.stages.values())
         return 1 - sum(self.stages[name] for name in NETWORKS) / total if total else float("nan")
 
@@ -106,6 +106,7 @@ def run_bench(
     """
     if pairs < MIN_PAIRS:
         raise InputError(f"pairs is {pairs}: at least {MIN_PAIRS} runs are needed for a median")
+    check_peers(peers)
     frames, facts = _read(video, max_frames)
     began = time.perf_counter()
     estimator = PoseEstimator(model, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,11 +20,11 @@ STAGES = ("read", "detect", "track", "crop", "backbone", "head", "decode", "writ
 """In order: decoding of frames; the detector with its second look; tracking; cutting crops out of frames;
 the pose model's backbone and head; joints from heatmaps; the result's file; all the rest."""
 NETWORKS = ("detect", "backbone", "head")
-"""Stages that are networks."""
+"""Stages that are networks; the detector's own scaling and crops count with it."""
 
 
 class StageClock:
-    """Seconds and calls of stages. Time inside a nested stage counts for that one alone.
+    """Seconds of stages. Time inside a nested stage counts for that one alone.
 
     Args:
         synchronize: called before each reading of the clock: ``torch.cuda.synchronize`` for GPUs.
@@ -33,7 +32,6 @@ class StageClock:
 
     def __init__(self, synchronize: Callable[[], None] = lambda: None) -> None:
         self.seconds: dict[str, float] = dict.fromkeys(STAGES, 0.0)
-        self.calls: Counter[str] = Counter()
         self._synchronize = synchronize
         self._open: list[str] = []
         self._since = 0.0
@@ -46,7 +44,6 @@ class StageClock:
             return
         self._turn()
         self._open.append(name)
-        self.calls[name] += 1
         try:
             yield
         finally:
@@ -75,7 +72,7 @@ class StageClock:
 def clocked(estimator: PoseEstimator) -> Iterator[StageClock]:
     """A clock around the stages of everything that ``estimator`` does inside; undone at the end.
 
-    The streams' reading is not among them: wrap it with :meth:`StageClock.wrap`.
+    The streams' reading is not among them: its caller times it as :meth:`StageClock.stage` ``read``.
     """
     clock = StageClock(torch.cuda.synchronize if estimator.device.type == "cuda" else lambda: None)
     patched: list[tuple[Any, str, Any]] = []

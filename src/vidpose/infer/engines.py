@@ -12,7 +12,6 @@ import io
 import json
 import logging
 import os
-import platform
 import sys
 import tempfile
 from collections.abc import Callable
@@ -27,7 +26,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidpose.device import PRECISIONS, native_bfloat16, precision_name, resolve_precision
+from vidpose.device import (
+    PRECISIONS,
+    native_bfloat16,
+    precision_name,
+    processor_facts,
+    processor_name,
+    resolve_precision,
+)
 from vidpose.errors import InputError, MissingExtraError
 from vidpose.io.files import atomic_path, read_json, write_json
 from vidpose.models.export import WINDOWS, export_detector, export_parts
@@ -273,13 +279,7 @@ def _key(engine: str, precision: str) -> str:
 
 def _processor() -> str:
     """The processor's name, and whether it computes in bfloat16."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        named = [line.partition(":")[2].strip() for line in lines if line.startswith(("model", "cpu family"))]
-        name = " ".join(dict.fromkeys(named)) or name
-    except OSError:
-        pass
+    name = " ".join(processor_facts("model", "cpu family")) or processor_name()
     return f"{name}{', bf16' if native_bfloat16(torch.device('cpu')) else ''}"
 
 

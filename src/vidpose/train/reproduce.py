@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import platform
 import statistics
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -15,6 +14,7 @@ from typing import Any
 import torch
 
 from vidpose.data.layouts import LAYOUTS
+from vidpose.device import processor_name
 from vidpose.errors import InputError
 from vidpose.evaluate.table import COLUMNS, MEAN, mean_of_columns
 from vidpose.io.files import check_writable, read_json, write_json, write_text
@@ -207,16 +207,8 @@ def machine(recipe: Recipe) -> str:
     if torch.cuda.is_available() and recipe.train.accelerator in ("auto", "gpu", "cuda"):
         name = torch.cuda.get_device_name()
     else:
-        name = _processor()
+        name = processor_name()
     return f"{name}, torch {torch.__version__}"
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 # --- the plan as text ------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@
 ``--lsp`` is LSP-extended: joints.mat and images. Scored are the last 600 people with six labelled joints or
 more, which no training may see. ``--data`` is any folder that vidpose reads, and its split; people with six
 labelled joints count. Poses are estimated in the boxes of the labels. A model of several frames sees the
-neighbours of a video's frame, and a picture without neighbours in each of its frames.
+neighbours of a video's frame, and a picture without neighbours in each of its frames. People who lean are
+looked at again in a crop turned upright, as ``vidpose estimate`` does (``--no-upright``: one look).
 
 Scored are the joints that both the model and the labels have, by name; "12 joints" are the shoulders, elbows,
 wrists, hips, knees and ankles, which compares models of different joint sets (``--joints 12``: no others
@@ -52,6 +53,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,8 @@ from real_scores import (
     tally,
 )
 
-from vidpose.data.clips import ClipDataset, Sample, ground_truth_samples
+from vidpose import progress
+from vidpose.data.clips import Sample, ground_truth_samples
 from vidpose.data.dataset import PoseDataset
 from vidpose.data.frames import read_frame
 from vidpose.data.readers import parse_place, read_whole, usable
@@ -85,6 +88,8 @@ from vidpose.device import PRECISIONS, precision_name, resolve_device, resolve_p
 from vidpose.errors import InputError
 from vidpose.evaluate import evaluate
 from vidpose.evaluate.table import COLUMNS
+from vidpose.infer.crops import CropRunner, Strip, make_windows
+from vidpose.infer.upright import UprightRunner
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.files import read_json, write_json
 from vidpose.models.factory import list_models, load_model
@@ -93,7 +98,6 @@ from vidpose.skeletons import SKELETONS, Skeleton, convert_keypoints
 from vidpose.train.predict import (
     choose_frames,
     model_joints,
-    predict_samples,
     write_predictions,
     write_truth,
 )
@@ -243,6 +247,7 @@ class Settings:
     """How models of vidpose run."""
 
     flip: bool
+    upright: bool
     device: torch.device
     dtype: torch.dtype
     batch_size: int
@@ -251,33 +256,32 @@ class Settings:
 def predict(model: PoseModel, people: People, settings: Settings) -> np.ndarray:
     """[N, J, 3], as of :class:`Poses`."""
     joints = model_joints(model) or SKELETONS[UNNAMED[model.num_joints]]
-    dataset = ClipDataset(
-        without_labels(people.data, joints),
-        [replace(sample, person=None) for sample in people.samples],
-        num_frames=model.num_frames,
-        input_size=model.input_size,
-        heatmap_size=model.heatmap_size,
-    )
-    points, scores = predict_samples(
-        model.to(settings.device),
-        dataset,
-        range(len(dataset)),
-        flip=settings.flip,
+    runner = CropRunner(
+        model.to(settings.device).eval(),
+        joints,
+        flip_test=settings.flip,
         batch_size=settings.batch_size,
-        device=settings.device,
-        autocast=None if settings.dtype == torch.float32 else settings.dtype,
-        quiet=False,
+        dtype=settings.dtype,
     )
-    whole = np.concatenate([points, np.maximum(scores, 1e-9)[..., None]], axis=2)
-    return in_joints_of(people.data, whole, joints)
+    look = UprightRunner(runner) if settings.upright else runner
+    read = lru_cache(4 * settings.batch_size)(
+        lambda video, frame: read_frame(people.data.videos[video].frames[frame])
+    )
 
+    def strip_of(sample: Sample) -> Strip:
+        last = len(people.data.videos[sample.video].frames) - 1
+        needed, windows = make_windows([sample.frame], runner.num_frames, 0, last)
+        return Strip(sample.box_xyxy, [read(sample.video, frame) for frame in needed], windows)
 
-def without_labels(data: PoseDataset, joints: Skeleton) -> PoseDataset:
-    """The pictures alone, as if they had been labelled in a model's joints."""
-    videos = [
-        replace(video, frames=[replace(frame, people=[]) for frame in video.frames]) for video in data.videos
-    ]
-    return replace(data, videos=videos, skeleton=joints)
+    whole = []
+    starts = range(0, len(people.samples), settings.batch_size)
+    for start in progress.track(starts, "predicting", unit="batches"):
+        strips = [strip_of(sample) for sample in people.samples[start : start + settings.batch_size]]
+        whole += [
+            np.concatenate([points, np.maximum(peaks, 1e-9)[..., None]], axis=2)[0]
+            for points, peaks in look(strips)
+        ]
+    return in_joints_of(people.data, np.stack(whole), joints)
 
 
 def in_joints_of(data: PoseDataset, found: np.ndarray, joints: Skeleton) -> np.ndarray:
@@ -431,7 +435,8 @@ def print_header(people: People, settings: Settings) -> None:
     dtype = precision_name(settings.dtype)
     print(
         f"\n{people.title}: {len(people.scored)} people of {len(set(people.groups))} {kind}, labelled boxes, "
-        f"DARK, {'with' if settings.flip else 'no'} flip test, "
+        f"DARK, {'people who lean seen twice' if settings.upright else 'one look'}, "
+        f"{'with' if settings.flip else 'no'} flip test, "
         f"{'fp32' if dtype == 'fp32' else f'{dtype} autocast'} on {settings.device.type}"
     )
     names = "".join(f"{name[-8:]:>9}" for name in PARTS)
@@ -533,6 +538,12 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--hidden", action="store_true", help="visible and hidden joints apart")
     parser.add_argument("--occlude", action="store_true", help="paste parts of other pictures over people")
     parser.add_argument(
+        "--upright",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="look again at people who lean, in a turned crop, as estimate does",
+    )
+    parser.add_argument(
         "--flip-test", action="store_true", help="average with the mirrored picture's heatmaps"
     )
     parser.add_argument("--precision", choices=PRECISIONS, default="auto", help="auto: bf16 where native")
@@ -569,7 +580,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     torch.set_grad_enabled(False)
     device = resolve_device("auto")
     settings = Settings(
-        options.flip_test, device, resolve_precision(options.precision, device), options.batch_size
+        options.flip_test,
+        options.upright,
+        device,
+        resolve_precision(options.precision, device),
+        options.batch_size,
     )
     opened = {name: open_model(name) for name in options.models}
     models = {name: model for name, (model, _) in opened.items()}
@@ -590,7 +605,9 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 folder = stack.enter_context(tempfile.TemporaryDirectory())
                 people = occluded(people, Path(folder), reach if people.is_video else 0)
             results[people.title] = compare(people, models, settings, options, sheets)
-    chosen = {key: getattr(options, key) for key in ("every", "joints", "flip_test", "occlude", "hidden")}
+    chosen = {
+        key: getattr(options, key) for key in ("every", "joints", "upright", "flip_test", "occlude", "hidden")
+    }
     weights = {name: known_as for name, (_, known_as) in opened.items()}
     return {
         "settings": {**chosen, "precision": precision_name(settings.dtype), "weights": weights},

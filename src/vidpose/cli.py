@@ -60,6 +60,10 @@ def estimate(
     save_video: Annotated[bool, typer.Option("--save-video", help="Also write an annotated mp4.")] = False,
     decoder: Annotated[str, typer.Option("--decoder", help="plain, quarter, dark or udp.")] = "dark",
     flip_test: Annotated[bool, typer.Option("--flip-test", help="Average with the mirrored crop.")] = False,
+    upright: Annotated[
+        bool,
+        typer.Option(help="Look again, in a turned crop, at people who lie, bend or stand on their hands."),
+    ] = True,
     tracker: Annotated[
         str,
         typer.Option(
@@ -126,6 +130,7 @@ def estimate(
         save_video=save_video,
         decoder=decoder,
         flip_test=flip_test,
+        upright=upright,
         tracker=tracker,
         steady=steady,
         smooth=smooth,

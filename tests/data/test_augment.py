@@ -155,7 +155,32 @@ def test_as_many_heads_are_hidden_as_asked_and_none_costs_no_draw() -> None:
     rng = np.random.default_rng(0)
     assert hide_heads(rng, frames, keypoints, POSETRACK15, 0.0) is frames
     assert rng.random() == np.random.default_rng(0).random()
-    assert hide_heads(np.random.default_rng(0), frames, keypoints[:, :0], COCO17, 1.0) is frames
+    unlabelled = keypoints * (1, 1, 0)
+    assert np.array_equal(hide_heads(np.random.default_rng(0), frames, unlabelled, COCO17, 1.0), frames)
+
+
+def test_heads_are_found_by_what_is_labelled() -> None:
+    """LSP has no nose, COCO no top of the head, JHMDB neither."""
+    frames = np.random.default_rng(0).integers(0, 256, (1, 120, 80, 3)).astype(np.uint8)
+    index = POSETRACK15.index
+    places = {
+        "nose": (40, 30), "head_bottom": (40, 42), "head_top": (40, 17), "left_shoulder": (52, 45),
+        "right_shoulder": (28, 45), "left_hip": (48, 83), "right_hip": (32, 83),
+    }  # fmt: skip
+    rows, columns = np.mgrid[:120, :80]
+    far = np.hypot(columns - 40, rows - 30)
+    for known in (
+        ("head_top", "head_bottom"),
+        ("nose", "left_shoulder", "right_shoulder", "left_hip", "right_hip"),
+        ("left_shoulder", "right_shoulder", "left_hip", "right_hip"),
+    ):
+        keypoints = np.zeros((1, 15, 3))
+        for name in known:
+            keypoints[0, index[name]] = (*places[name], 1)
+        for seed in range(20):
+            out = hide_heads(np.random.default_rng(seed), frames, keypoints, POSETRACK15, 1.0)
+            changed = (out[0] != frames[0]).any(axis=-1)
+            assert changed[far <= 3].mean() > 0.9 and not changed[far > 28].any()
 
 
 @pytest.mark.parametrize("place", [(-30.0, 20.0), (39.9, 39.9), (0.0, 0.0)])

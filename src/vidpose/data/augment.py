@@ -167,13 +167,13 @@ def hide_heads(
         rng: its draws are made only where ``share`` is above 0.
         frames: uint8 RGB [T, h, w, 3]; not changed.
         keypoints: [T, J, 3] in pixels of the frames; last column > 0 where labelled.
-        skeleton: of the joints; one without nose and head_top hides nothing.
+        skeleton: of the joints.
         share: of the clips, 0 to 1.
 
     Returns:
-        uint8 [T, h, w, 3]; frames whose nose or head_top has no label are as they were.
+        uint8 [T, h, w, 3]; frames whose labels do not say where the head is are as they were.
     """
-    if share <= 0 or rng.random() >= share or not {"nose", "head_top"} <= skeleton.index.keys():
+    if share <= 0 or rng.random() >= share:
         return frames
     import cv2
 
@@ -181,11 +181,13 @@ def hide_heads(
     height, width = frames.shape[1:3]
     out = frames.copy()
     for image, joints in zip(out, keypoints, strict=True):
-        nose, top = joints[skeleton.index["nose"]], joints[skeleton.index["head_top"]]
-        radius = grow * float(np.linalg.norm(nose[:2] - top[:2]))
-        x0, y0 = np.maximum(np.round(nose[:2] - radius), 0).astype(int)
-        x1, y1 = np.minimum(np.round(nose[:2] + radius) + 1, (width, height)).astype(int)
-        if nose[2] <= 0 or top[2] <= 0 or x1 - x0 < 2 or y1 - y0 < 2:
+        head = _head_of(joints, skeleton)
+        if head is None:
+            continue
+        centre, radius = head[0], grow * head[1]
+        x0, y0 = np.maximum(np.round(centre - radius), 0).astype(int)
+        x1, y1 = np.minimum(np.round(centre + radius) + 1, (width, height)).astype(int)
+        if x1 - x0 < 2 or y1 - y0 < 2:
             continue
         part = image[y0:y1, x0:x1]
         if way == 0:
@@ -198,10 +200,33 @@ def hide_heads(
             hidden = np.broadcast_to(part.reshape(-1, 3).mean(axis=0).round().astype(np.uint8), part.shape)
         if way:  # blurred round, or one colour: an ellipse; a mosaic is square
             rows, columns = np.mgrid[y0:y1, x0:x1]
-            inside = (columns - nose[0]) ** 2 + (rows - nose[1]) ** 2 <= radius**2
+            inside = (columns - centre[0]) ** 2 + (rows - centre[1]) ** 2 <= radius**2
             hidden = np.where(inside[..., None], hidden, part)
         image[y0:y1, x0:x1] = hidden
     return out
+
+
+def _head_of(joints: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, float] | None:
+    """The middle [2] of a face and its distance from the top of the head, from what is labelled of [J, 3].
+
+    Without nose and head_top the trunk says how large a head is.
+    """
+
+    def middle(*names: str) -> np.ndarray | None:
+        if not all(name in skeleton.index and joints[skeleton.index[name], 2] > 0 for name in names):
+            return None
+        return np.asarray(joints[[skeleton.index[name] for name in names], :2].mean(axis=0))
+
+    nose, top, bottom = middle("nose"), middle("head_top"), middle("head_bottom")
+    shoulders, hips = middle("left_shoulder", "right_shoulder"), middle("left_hip", "right_hip")
+    if top is not None and nose is not None:
+        return nose, float(np.linalg.norm(nose - top))
+    if top is not None and bottom is not None:
+        return 0.5 * (top + bottom), 0.6 * float(np.linalg.norm(top - bottom))
+    if shoulders is None or hips is None:
+        return None
+    trunk = shoulders - hips
+    return (shoulders + 0.45 * trunk if nose is None else nose), 0.35 * float(np.linalg.norm(trunk))
 
 
 def paste_occluders(

@@ -42,6 +42,8 @@ class Strip:
     """The frames [H, W, 3] uint8 that the clips are made of, each once."""
     windows: np.ndarray
     """[K, T] positions in ``images``: the clip of each key frame, in order of time."""
+    rotation_deg: float = 0.0
+    """By how much the crop's content is turned clockwise."""
 
 
 def make_windows(keys: Sequence[int], num_frames: int, first: int, last: int) -> tuple[list[int], np.ndarray]:
@@ -134,7 +136,13 @@ class CropRunner:
     @torch.inference_mode()
     def _run(self, strips: list[Strip]) -> list[tuple[np.ndarray, np.ndarray]]:
         affines = [
-            crop_affine(strip.box_xyxy, self.model.input_size, padding=self.padding) for strip in strips
+            crop_affine(
+                strip.box_xyxy,
+                self.model.input_size,
+                padding=self.padding,
+                rotation_deg=strip.rotation_deg,
+            )
+            for strip in strips
         ]
         frames = self.cut(
             [(image, affine) for strip, affine in zip(strips, affines, strict=True) for image in strip.images]

@@ -19,6 +19,7 @@ from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.stream import MAX_GROUP, PoseStream
 from vidpose.infer.track import TRACKERS, Tracker
+from vidpose.infer.upright import UprightRunner
 from vidpose.infer.weights import load_pose_model
 from vidpose.io.sources import find_source
 from vidpose.io.video import open_video
@@ -47,6 +48,8 @@ class PoseEstimator:
             no identities.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
+        upright: people who lean by 30 degrees or more are looked at again in a crop that is turned until they
+            stand; the surer pose stays (:mod:`vidpose.infer.upright`).
         steady: joints that leap away from their track for some frames are put back
             (:class:`vidpose.infer.leaps.LeapFilter`); a quarter of a second must be known before and after a
             frame, at most ``look_ahead`` frames. Without identities (tracker ``none``) it has no effect.
@@ -91,6 +94,7 @@ class PoseEstimator:
         flip_test: bool = False,
         smooth: bool | dict[str, float] = False,
         *,
+        upright: bool = True,
         steady: bool = True,
         smooth_boxes: int = 0,
         oks_nms: float = 0.6,
@@ -185,6 +189,9 @@ class PoseEstimator:
             dtype=self.dtype,
             network=network,
         )
+        self.upright = upright
+        self.look = UprightRunner(self.runner, self.hold_iou(follow=False)) if upright else self.runner
+        """Poses of strips, as streams of whole videos use it."""
         self.info: dict[str, Any] = {
             "model": self.model.config.get("name", self.model.name),
             "weights": self.weights,
@@ -198,6 +205,7 @@ class PoseEstimator:
             "tracker": tracking["kind"],
             "decoder": decoder,
             "flip_test": flip_test,
+            "upright": upright,
             "steady": self._steady_frames > 0,
             "smooth": bool(smooth),
             "oks_nms": self.oks_nms,

@@ -46,7 +46,7 @@ class FollowStream(PoseStream):
             by_poses=not isinstance(detector, (BoxFile, FullFrame)),
         )
         hold_iou = estimator.hold_iou(follow=True) if estimator.hold > 1 else 2.0
-        self._crops = HeldCrops(estimator.runner, hold_iou)
+        self._crops = HeldCrops(estimator.runner, hold_iou, upright=estimator.upright)
         self._images: dict[int, np.ndarray] = {}  # by position, of the frames that clips still need
         self.frames_seen = 0
         """Frames that the detector has seen so far."""
@@ -107,7 +107,8 @@ class FollowStream(PoseStream):
                 continue
             if person.track_id not in last.poses.track_ids or person.usual_peak is None:
                 continue
-            crops, box = HeldCrops(estimator.runner, self._crops.hold_iou), person.box_xyxy
+            hold_iou, box = self._crops.hold_iou, person.box_xyxy
+            crops = HeldCrops(estimator.runner, hold_iou, upright=estimator.upright)
             for earlier in list(posed)[-2::-1]:
                 raw, peaks = crops(self._images, earlier.key, {0: box})
                 points, peaks = estimator._joints(raw, peaks)

@@ -198,7 +198,7 @@ class PoseStream:
         joints = estimator.heatmap_skeleton.num_joints
         keypoints = [np.zeros((len(tracks), joints, 2)) for tracks in group]
         peaks = [np.zeros((len(tracks), joints)) for tracks in group]
-        for place, (points, scores) in zip(places, estimator.runner(strips), strict=True):
+        for place, (points, scores) in zip(places, estimator.look(strips), strict=True):
             for (frame, person), xy, score in zip(place, points, scores, strict=True):
                 keypoints[frame][person], peaks[frame][person] = xy, score
         for i, tracks in enumerate(group):

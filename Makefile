@@ -13,7 +13,7 @@ demo: $(READY)
 	$(BIN)/python -m vidpose.demo demo
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --max-worker-restart 0
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -29,7 +29,7 @@ def scene(tmp_path_factory):
 
 
 def estimator(scene=None, model=None, **options) -> PoseEstimator:
-    options = {"device": "cpu", "precision": "fp32", **options}
+    options = {"device": "cpu", "precision": "fp32", "upright": False, **options}  # dots never stand
     options.setdefault("detector", scene / "boxes.json" if scene is not None else "full-frame")
     return PoseEstimator(model or DotModel(), **options)
 

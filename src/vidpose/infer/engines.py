@@ -437,7 +437,11 @@ class OpenVino:
         self.outputs = [port.any_name for port in self._outputs]
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        results = self._request.infer([np.ascontiguousarray(value) for value in inputs], share_inputs=True)
+        # In a thread of OpenVINO's: it leaves AMX tiles in use, and a thread that has some in use may die of
+        # the next signal (Linux 6.18: their state does not fit on a stack that has yet to grow).
+        self._request.start_async([np.ascontiguousarray(value) for value in inputs], share_inputs=True)
+        self._request.wait()
+        results = self._request.results
         return [np.asarray(results[output]) for output in self._outputs]
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -277,3 +281,23 @@ def test_a_result_says_which_engine_made_it(cache, tmp_path):
     plain = PoseEstimator(pose_model("hrnet"), engine="torch", **options)
     assert [plain.info[name] for name in told] == ["torch", "fp32"] * 2
     assert json.dumps(made.info)
+
+
+class SignalStack(ctypes.Structure):
+    _fields_ = (("start", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's list of mapped memory")
+def test_signals_still_find_their_stack(cache):
+    """Cores of OpenVINO that come and go leave an alternate signal stack that is not there any more."""
+    need("openvino")
+    network = load_network(pose_model(), "openvino", torch.float32)  # of two parts
+    assert network is not None
+    del network
+    gc.collect()
+    stack = SignalStack()
+    assert ctypes.CDLL(None).sigaltstack(None, ctypes.byref(stack)) == 0
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    mapped = [tuple(int(end, 16) for end in line.split()[0].split("-")) for line in lines]
+    disabled = 2  # SS_DISABLE: signals are handled on the ordinary stack
+    assert stack.flags & disabled or any(start <= stack.start < end for start, end in mapped)

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -356,7 +357,7 @@ def _quantize(store: _Store, model: PersonDetector) -> None:
     images = calibration_images(model)
     with redirect_stdout(io.StringIO()):
         quantized = nncf.quantize(
-            openvino.Core().read_model(store.networks[0]),
+            _openvino_core().read_model(store.networks[0]),
             nncf.Dataset(images),
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
@@ -393,9 +394,21 @@ def _precision(engine: str, dtype: torch.dtype) -> str:
     """What an engine computes in where PyTorch would compute in ``dtype``."""
     if engine != "openvino" or dtype != torch.bfloat16:
         return "fp32"
+    capabilities = _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return "bf16" if "BF16" in capabilities else "fp32"
+
+
+@cache
+def _openvino_core() -> Any:
+    """OpenVINO's core, made once and kept.
+
+    Each core gives its thread an alternate signal stack and puts the one before back when it ends. Where the
+    older of two ends first, the other one puts back a stack that is gone, and the process dies of its next
+    signal (OpenVINO 2026.4).
+    """
     import openvino
 
-    return "bf16" if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "fp32"
+    return openvino.Core()
 
 
 def _open(store: _Store, engine: str, precision: str) -> Network:
@@ -416,9 +429,7 @@ class OpenVino:
     """
 
     def __init__(self, path: Path, precision: str) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = _openvino_core()
         half = "bf16" if precision == INT8 and _precision("openvino", torch.bfloat16) == "bf16" else precision
         compiled = core.compile_model(
             core.read_model(path),
@@ -437,11 +448,7 @@ class OpenVino:
         self.outputs = [port.any_name for port in self._outputs]
 
     def __call__(self, *inputs: np.ndarray) -> list[np.ndarray]:
-        # In a thread of OpenVINO's: it leaves AMX tiles in use, and a thread that has some in use may die of
-        # the next signal (Linux 6.18: their state does not fit on a stack that has yet to grow).
-        self._request.start_async([np.ascontiguousarray(value) for value in inputs], share_inputs=True)
-        self._request.wait()
-        results = self._request.results
+        results = self._request.infer([np.ascontiguousarray(value) for value in inputs], share_inputs=True)
         return [np.asarray(results[output]) for output in self._outputs]
 
 

@@ -105,7 +105,7 @@ def test_a_bench_adds_up_and_leaves_nothing_behind(tmp_path, capsys: pytest.Capt
     assert set(found["stages"]) == set(STAGES)
     assert min(found["stages"].values()) >= 0
     assert found["stages"]["backbone"] > 0
-    assert found["passes_per_pose"] == 1
+    assert 1 <= found["passes_per_pose"] <= 3  # who seems to lean is seen again, mirrored as well
     assert len(found["frames_per_s"]) == 3
     assert (tmp_path / "bench.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "bench.md").read_text() == capsys.readouterr().out

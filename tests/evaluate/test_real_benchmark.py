@@ -146,7 +146,7 @@ def test_labels_of_other_joints_are_taken_out_of_a_file(tmp_path: Path) -> None:
 def test_a_coco_model_is_scored_on_posetrack_by_the_joints_of_both(tmp_path: Path) -> None:
     people = real.read_people("tiny", make_posetrack(tmp_path, splits=("val",), videos=1, frames=2), "val")
     model = create_model("hrnet", backbone="hrnet_w16_small", skeleton="coco17", input_size=(64, 32)).eval()
-    settings = real.Settings(False, torch.device("cpu"), torch.float32, 4)
+    settings = real.Settings(False, True, torch.device("cpu"), torch.float32, 4)
     poses = real.find_poses("coco", model, people, settings, Path("none"))
     done = real.tallies(people, poses.found)
     scores = real.score(people, poses, done)

@@ -63,6 +63,7 @@ def video(tmp_path_factory):
 
 def estimator(detector=None, model=None, **options) -> PoseEstimator:
     options = {"device": "cpu", "precision": "fp32", "detector": detector or Boxes(), **options}
+    options.setdefault("upright", False)  # dots never stand
     return PoseEstimator(model or DotModel(), **options)
 
 

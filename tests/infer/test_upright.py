@@ -82,7 +82,7 @@ def tilted(angle: float) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, Crop
         frames = [next(video).image for _ in range(5)]
     [found] = build_detector("auto", device="cpu")([frames[2]])
     box = found.boxes_xyxy[int(found.scores.argmax())]
-    pose = runner([Strip(box, [frames[2]], np.zeros((1, 1), int))])[0][0][0]
+    pose = runner([Strip(box, [frames[2]], np.zeros((1, 1), int))], flip_test=True)[0][0][0]
     height, width = frames[0].shape[:2]
     side = float(np.hypot(height, width))
     affine = cv2.getRotationMatrix2D((width / 2, height / 2), -angle, 1.0)
@@ -105,8 +105,8 @@ def test_people_on_their_heads_are_seen_as_well_as_standing_ones(angle: float) -
     _, windows = make_windows([2, 3], 1, 0, 4)
     strip = Strip(box, frames[2:4], windows)
     (plain, _), (twice, _) = runner([strip])[0], UprightRunner(runner)([strip])[0]
-    assert miss(twice[0], truth) < 0.05 and miss(twice[0], truth) <= miss(plain[0], truth)
-    assert miss(twice[1], truth) < 0.08  # the next frame: the person has moved on
+    assert miss(twice[0], truth) < 0.08 and miss(twice[0], truth) < 0.7 * miss(plain[0], truth)
+    assert miss(twice[1], truth) < 0.1  # the next frame: the person has moved on
 
 
 def test_streams_look_again_as_whole_videos_do() -> None:

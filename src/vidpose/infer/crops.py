@@ -113,28 +113,35 @@ class CropRunner:
         self.network = network
         self.device = next(model.parameters()).device
         self.frames_extracted = 0
-        """Frames that went through the backbone so far (mirrored ones not counted)."""
+        """Crops that went through the backbone so far, mirrored ones, too."""
 
     @property
     def num_frames(self) -> int:
         """T: 1 for models of single frames, whatever they were built for."""
         return self.model.num_frames if self.model.kind == "video" else 1
 
-    def __call__(self, strips: Sequence[Strip]) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each strip keypoints [K, J, 2] in image pixels (float64) and heatmap peaks [K, J] in 0..1."""
+    def __call__(
+        self, strips: Sequence[Strip], *, flip_test: bool | None = None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For each strip keypoints [K, J, 2] in image pixels (float64) and heatmap peaks [K, J] in 0..1.
+
+        Args:
+            flip_test: ``None``: as the runner was made.
+        """
+        flip = self.flip_test if flip_test is None else flip_test
         results: list[tuple[np.ndarray, np.ndarray]] = []
         batch: list[Strip] = []
         size = 0
         for strip in strips:
             if batch and size + len(strip.windows) > self.batch_size:
-                results += self._run(batch)
+                results += self._run(batch, flip)
                 batch, size = [], 0
             batch.append(strip)
             size += len(strip.windows)
-        return results + (self._run(batch) if batch else [])
+        return results + (self._run(batch, flip) if batch else [])
 
     @torch.inference_mode()
-    def _run(self, strips: list[Strip]) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _run(self, strips: list[Strip], flip: bool) -> list[tuple[np.ndarray, np.ndarray]]:
         affines = [
             crop_affine(
                 strip.box_xyxy,
@@ -149,7 +156,7 @@ class CropRunner:
         )
         offsets = np.cumsum([0, *(len(strip.images) for strip in strips)])
         windows = np.concatenate([s.windows + o for s, o in zip(strips, offsets[:-1], strict=True)])  # [K, T]
-        heatmaps = self.heatmaps(frames, windows)
+        heatmaps = self.heatmaps(frames, windows, flip_test=flip)
         counts = [len(strip.windows) for strip in strips]
         points, scores = self.place(
             heatmaps, [a for a, n in zip(affines, counts, strict=True) for _ in range(n)]
@@ -163,21 +170,19 @@ class CropRunner:
         # [N, h, w, 3] -> [N, 3, h, w], which in memory stays as it is: channels last
         return normalize_frames(torch.from_numpy(cut).to(self.device).permute(0, 3, 1, 2))
 
-    def heatmaps(self, frames: Tensor, windows: np.ndarray) -> Tensor:
+    def heatmaps(self, frames: Tensor, windows: np.ndarray, *, flip_test: bool | None = None) -> Tensor:
         """Crops [N, 3, h, w] and clips [K, T] of positions in them -> heatmaps [K, J, h/4, w/4], float32."""
-        self.frames_extracted += len(frames)
         heatmaps = self._heatmaps(frames, windows)
-        if self.flip_test:
+        if self.flip_test if flip_test is None else flip_test:
             mirrored = self._heatmaps(frames.flip(-1), windows)
             heatmaps = (heatmaps + flip_heatmaps(mirrored, self.skeleton)) / 2
         return heatmaps
 
-    def features(self, frames: Tensor) -> dict[str, Tensor]:
+    def features(self, frames: Tensor, *, flip_test: bool | None = None) -> dict[str, Tensor]:
         """The backbone's features [N, ...] of crops [N, 3, h, w], and of the mirrored ones with flip test."""
-        self.frames_extracted += len(frames)
         with self._autocast():
             found = self._extract(frames)
-            if self.flip_test:
+            if self.flip_test if flip_test is None else flip_test:
                 mirrored = self._extract(frames.flip(-1))
                 found = {**found, **{f"{name}{_MIRRORED}": value for name, value in mirrored.items()}}
         return found
@@ -187,7 +192,7 @@ class CropRunner:
         plain = {name: value for name, value in features.items() if not name.endswith(_MIRRORED)}
         windows = np.arange(len(next(iter(plain.values())))).reshape(-1, self.num_frames)
         heatmaps = self._key_heatmaps(plain, windows)
-        if self.flip_test:
+        if len(plain) < len(features):
             mirrored = self._key_heatmaps({name: features[f"{name}{_MIRRORED}"] for name in plain}, windows)
             heatmaps = (heatmaps + flip_heatmaps(mirrored, self.skeleton)) / 2
         return heatmaps
@@ -225,6 +230,7 @@ class CropRunner:
 
     def _extract(self, frames: Tensor) -> dict[str, Tensor]:
         """Frames [N, 3, h, w] -> the backbone's features, each [N, ...]."""
+        self.frames_extracted += len(frames)
         if self.network is not None:
             return self.network.extract(frames)
         model: Any = self.model

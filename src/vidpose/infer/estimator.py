@@ -49,7 +49,7 @@ class PoseEstimator:
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
         upright: people who lean by 30 degrees or more are looked at again in a crop that is turned until they
-            stand; the surer pose stays (:mod:`vidpose.infer.upright`).
+            stand, mirrored as well; the surer pose stays (:mod:`vidpose.infer.upright`).
         steady: joints that leap away from their track for some frames are put back
             (:class:`vidpose.infer.leaps.LeapFilter`); a quarter of a second must be known before and after a
             frame, at most ``look_ahead`` frames. Without identities (tracker ``none``) it has no effect.

@@ -67,7 +67,7 @@ class HeldCrops:
             joints = runner.skeleton.num_joints
             return np.zeros((0, joints, 2)), np.zeros((0, joints))
         self._crops = {person: self._held(self._crops.get(person), box) for person, box in boxes.items()}
-        points, peaks = self._look(list(self._crops.values()), images, key)
+        points, peaks = self._look(list(self._crops.values()), images, key, runner.flip_test)
         if not self.upright:
             return points, peaks
         turned: dict[int, _Crop] = {}
@@ -80,34 +80,38 @@ class HeldCrops:
                 positions.append(k)
         self._turned = turned
         if turned:
-            again, sure = self._look(list(turned.values()), images, key)
+            again, sure = self._look(list(turned.values()), images, key, True)
             for k, pose, peak in zip(positions, again, sure, strict=True):
                 if is_surer(peak, peaks[k]):
                     points[k], peaks[k] = pose, peak
         return points, peaks
 
     def _look(
-        self, crops: list[_Crop], images: Mapping[int, np.ndarray], key: int
+        self, crops: list[_Crop], images: Mapping[int, np.ndarray], key: int, flip_test: bool
     ) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints [P, J, 2] and peaks [P, J] of the people in these crops."""
         runner = self.runner
         affines = [crop.affine for crop in crops]
         if runner.num_frames == 1:  # nothing to keep
             frames = runner.cut([(images[key], affine) for affine in affines])
-            return runner.place(runner.heatmaps(frames, np.arange(len(frames))[:, None]), affines)
+            return runner.place(
+                runner.heatmaps(frames, np.arange(len(frames))[:, None], flip_test=flip_test), affines
+            )
         reach = runner.num_frames // 2
         window = np.arange(key - reach, key + reach + 1).clip(min(images), max(images)).tolist()
-        self._extract(crops, images, sorted(set(window)))
+        self._extract(crops, images, sorted(set(window)), flip_test)
         features = [crop.features[n] for crop in crops for n in window]
         joined = {name: torch.cat([one[name] for one in features]) for name in features[0]}  # [P·T, ...]
         return runner.place(runner.heatmaps_of(joined), affines)
 
-    def _extract(self, crops: list[_Crop], images: Mapping[int, np.ndarray], needed: list[int]) -> None:
+    def _extract(
+        self, crops: list[_Crop], images: Mapping[int, np.ndarray], needed: list[int], flip_test: bool
+    ) -> None:
         """Computes the features that are missing, all at once, and forgets those that are needed no more."""
         missing = [(crop, n) for crop in crops for n in needed if n not in crop.features]
         if missing:
             frames = self.runner.cut([(images[n], crop.affine) for crop, n in missing])
-            features = self.runner.features(frames)
+            features = self.runner.features(frames, flip_test=flip_test)
             for k, (crop, n) in enumerate(missing):
                 crop.features[n] = {name: value[k : k + 1] for name, value in features.items()}
         for crop in crops:

@@ -1,7 +1,7 @@
 """A second look at people who do not stand upright, in a crop that is turned until they do.
 
 Pose models see few people upside down. The first pose says how the trunk leans; the crop is turned by as
-much and drawn closely around the pose. Of both poses the surer one stays.
+much, drawn closely around the pose, and seen mirrored as well. Of both poses the surer one stays.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ LEAST_LEAN_DEG = 30.0
 """Who leans less is seen as well as those who stand."""
 SHARED_LEAN_DEG = 20.0
 """Frames share a turned crop while their leans differ from its own by as much at most."""
-SURER = 1.05
-"""The second pose is taken where its mean peak is that of the first times this, or more."""
 MARGIN = 0.1
 """Of the turned box around the joints, in shares of their extent's longer side."""
 SURE_PEAK = 0.3
@@ -48,7 +46,7 @@ class UprightRunner:
             for keys, again in self._turned(strip, points, peaks):
                 places.append((number, keys))
                 turned.append(again)
-        for (number, keys), (points, peaks) in zip(places, self.runner(turned), strict=True):
+        for (number, keys), (points, peaks) in zip(places, self.runner(turned, flip_test=True), strict=True):
             old_points, old_peaks = results[number]
             if is_surer(peaks, old_peaks[keys]):
                 old_points[keys], old_peaks[keys] = points, peaks
@@ -105,7 +103,7 @@ def turned_box(points: np.ndarray, peaks: np.ndarray, lean: float) -> np.ndarray
 
 def is_surer(peaks: np.ndarray, than: np.ndarray) -> bool:
     """Whether the second poses with these peaks [..., J] replace the first ones."""
-    return bool(peaks.mean() >= SURER * than.mean())
+    return bool(peaks.mean() >= than.mean())
 
 
 def mean_angle_deg(angles: np.ndarray) -> float:

@@ -99,8 +99,18 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--every", type=int, default=1, help="every n-th frame of a clip (default 1)")
     options = parser.parse_args()
+    if options.every < 1:
+        parser.error(f"--every is {options.every}: 1 or more is needed")
+    for directory in (options.videos, options.masks):
+        try:
+            git(directory, "rev-parse", "HEAD")
+        except subprocess.CalledProcessError as error:
+            why = (error.stderr.decode(errors="replace").strip() or "git failed").splitlines()[-1]
+            parser.error(f"{directory}: no git directory with a commit ({why})")
     listed = git(options.masks, "ls-tree", "-r", "--name-only", "HEAD", "mask").decode().splitlines()
     listed = sorted(name for name in listed if name.endswith(".mat"))
+    if not listed:
+        parser.error(f"{options.masks}: no masks (mask/ACTION/*.mat) in its last commit")
     written = 0
     for number, path in enumerate(listed):
         action, stem = Path(path).parent.name, Path(path).stem

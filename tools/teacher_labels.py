@@ -184,7 +184,11 @@ def main() -> None:
     parser.add_argument("--least", type=int, default=5, help="fewest joints of a labelled frame (default 5)")
     parser.add_argument("--against", type=Path, help="a data set with labels of some of the clips")
     options = parser.parse_args()
+    if options.every < 1:
+        parser.error(f"--every is {options.every}: 1 or more is needed")
     documents = sorted(p for s in options.splits for p in (options.data / "annotations" / s).glob("*.json"))
+    if not documents:
+        parser.error(f"{options.data}: no annotations of {' or '.join(options.splits)} (tools/hmdb_clips.py)")
     teacher = options.out / "teacher"
     (options.out / "labels").mkdir(parents=True, exist_ok=True)
     missing = [path for path in documents if not (teacher / path.name).exists()]

@@ -133,8 +133,8 @@ def test_who_comes_in_between_two_detections_is_followed_back(tmp_path, kind):
 
 
 def test_a_held_crop_sends_each_frame_through_the_backbone_once(video):
-    moving = estimator(tracker="poses", hold=1, upright=False)
-    held = estimator(tracker="poses", upright=False)
+    moving = estimator(tracker="poses", hold=1)
+    held = estimator(tracker="poses")
     moving(video)
     held(video)
     assert held.runner.frames_extracted < 2 * 2 * FRAMES < moving.runner.frames_extracted

@@ -120,6 +120,15 @@ def test_streams_look_again_as_whole_videos_do() -> None:
     assert miss(first[0], truth) <= miss(plain[0], truth)
 
 
+def test_a_single_frame_model_sees_each_box_as_it_is() -> None:
+    frames, box, _, runner = tilted(180.0)
+    held, moved = HeldCrops(runner, upright=False), box + (3, 2, 3, 2)
+    held(dict(enumerate(frames)), 2, {7: box})
+    points, _ = held(dict(enumerate(frames)), 3, {7: moved})
+    alone, _ = runner([Strip(moved, [frames[3]], np.zeros((1, 1), int))])[0]
+    assert np.array_equal(points, alone)
+
+
 def test_who_stands_is_seen_once() -> None:
     frames, box, _, runner = tilted(0.0)
     before = runner.frames_extracted

@@ -179,9 +179,11 @@ def hide_heads(
 
     way, grow, cells = rng.integers(3), rng.uniform(0.55, 1.1), rng.uniform(1.5, 5.0)
     height, width = frames.shape[1:3]
+    heads = [_head_of(joints, skeleton) for joints in keypoints]
+    if not any(heads):
+        return frames
     out = frames.copy()
-    for image, joints in zip(out, keypoints, strict=True):
-        head = _head_of(joints, skeleton)
+    for image, head in zip(out, heads, strict=True):
         if head is None:
             continue
         centre, radius = head[0], grow * head[1]

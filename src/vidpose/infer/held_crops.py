@@ -118,8 +118,15 @@ class HeldCrops:
             crop.features = {n: kept for n, kept in crop.features.items() if n >= needed[0]}
 
     def _held(self, held: _Crop | None, box: np.ndarray, lean: float = 0.0) -> _Crop:
-        """The crop that is held, if it still shows the person in its middle and upright, or a new one."""
-        if held is not None and angle_between_deg(held.lean_deg, lean) <= SHARED_LEAN_DEG:
+        """The crop that is held, if it still shows the person in its middle and upright, or a new one.
+
+        Models of single frames have nothing to keep, and get a new one.
+        """
+        if (
+            held is not None
+            and self.runner.num_frames > 1
+            and angle_between_deg(held.lean_deg, lean) <= SHARED_LEAN_DEG
+        ):
             regions = np.stack([self._region(held.box_xyxy), self._region(box)])
             if box_iou(regions[:1], regions[1:])[0, 0] >= self.hold_iou:
                 return held

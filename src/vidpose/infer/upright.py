@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from vidpose.infer.crops import CropRunner, Strip, split_track
+from vidpose.infer.second_look import extents
 from vidpose.skeletons import Skeleton
 
 LEAST_LEAN_DEG = 30.0
@@ -19,9 +20,6 @@ SHARED_LEAN_DEG = 20.0
 """Frames share a turned crop while their leans differ from its own by as much at most."""
 MARGIN = 0.1
 """Of the turned box around the joints, in shares of their extent's longer side."""
-SURE_PEAK = 0.3
-"""Joints with a lower peak do not say where a person ends."""
-MIN_JOINTS = 4
 
 _SHOULDERS, _HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
 
@@ -91,11 +89,11 @@ def turned_box(points: np.ndarray, peaks: np.ndarray, lean: float) -> np.ndarray
     """
     turn = np.radians(-lean)
     matrix = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    sure = peaks >= SURE_PEAK
     turned = points @ matrix.T
-    if sure.sum() >= MIN_JOINTS:
-        turned = turned[sure]
-    low, high = turned.min(axis=0), turned.max(axis=0)
+    [around] = extents(turned[None], peaks[None])
+    low, high = around[:2], around[2:]
+    if np.isnan(around).any():
+        low, high = turned.min(axis=0), turned.max(axis=0)
     centre, sides = (low + high) / 2 @ matrix, high - low
     half = sides / 2 + MARGIN * sides.max()
     return np.concatenate([centre - half, centre + half])

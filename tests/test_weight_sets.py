@@ -32,9 +32,7 @@ from vidpose.weight_sets import (
 )
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGE = ROOT / "packages" / "vidpose-weights-rendered"
 BUNDLED = bundled_folder()
-INSTALLED = [found for found in list_weight_sets() if found.folder is not None]
 LARGEST = 30e6
 """Bytes that come with vidpose."""
 
@@ -55,24 +53,36 @@ def bundled(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def package(tmp_path, monkeypatch) -> Path:
-    """``packages/vidpose-weights-rendered`` with the set's files, as pip would install it."""
+def install(name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """``packages/vidpose-weights-NAME`` as pip would install it, in the folder ``site``; its module's folder."""
     tomllib = pytest.importorskip("tomllib")
-    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text())["project"]
-    (entry,) = project["entry-points"][weight_sets.GROUP].items()
-    site = tmp_path / "site"
-    module = site / entry[1]
-    shutil.copytree(PACKAGE / "src" / entry[1], module)
-    if (BUNDLED / "rendered").is_dir():  # else the package holds its files already
-        link(BUNDLED / "rendered", module)
+    source = ROOT / "packages" / f"vidpose-weights-{name}"
+    project = tomllib.loads((source / "pyproject.toml").read_text())["project"]
+    ((of, module_name),) = project["entry-points"][weight_sets.GROUP].items()
+    assert of == name
+    module = site / module_name
+    shutil.copytree(source / "src" / module_name, module)
     about = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     about.mkdir()
     (about / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
-    (about / "entry_points.txt").write_text(f"[{weight_sets.GROUP}]\n{entry[0]} = {entry[1]}\n")
+    (about / "entry_points.txt").write_text(f"[{weight_sets.GROUP}]\n{of} = {module_name}\n")
     monkeypatch.syspath_prepend(str(site))
-    monkeypatch.delitem(sys.modules, entry[1], raising=False)
+    monkeypatch.delitem(sys.modules, module_name, raising=False)
     return module
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch) -> Path:
+    """The set ``rendered``, installed."""
+    return install("rendered", tmp_path / "site", monkeypatch)
+
+
+@pytest.fixture(params=sorted(KNOWN))
+def found(request, tmp_path, monkeypatch) -> WeightSet:
+    """Each set of this project, installed."""
+    if request.param != DEFAULT:
+        install(request.param, tmp_path / "site", monkeypatch)
+    return find_weight_set(request.param)
 
 
 def link(source: Path, target: Path) -> None:
@@ -83,7 +93,6 @@ def link(source: Path, target: Path) -> None:
             os.symlink(path, target / path.name)
 
 
-@pytest.mark.parametrize("found", INSTALLED, ids=lambda found: found.name)
 def test_every_file_of_a_set_loads(found: WeightSet) -> None:
     for path in found.files:
         if path.name == DETECTOR:
@@ -94,7 +103,6 @@ def test_every_file_of_a_set_loads(found: WeightSet) -> None:
             assert load_pose_model(path.stem, found.name)[1] == found.name
 
 
-@pytest.mark.parametrize("found", INSTALLED, ids=lambda found: found.name)
 def test_a_sets_card_names_data_licences_and_how_each_file_was_trained(found: WeightSet) -> None:
     card = found.card
     assert card["name"] == found.name and card["licence"] and card["measured"]
@@ -184,13 +192,6 @@ def test_a_set_that_is_not_installed_names_the_pip_command(bundled, monkeypatch,
     monkeypatch.setattr(weight_sets, "DEFAULT", "open")
     with pytest.raises(InputError, match="'open' are missing from this installation: reinstall vidpose"):
         load_pose_model("hrnet")
-
-
-def test_a_set_that_is_not_released_says_so(monkeypatch) -> None:
-    monkeypatch.setattr(weight_sets, "KNOWN", {**KNOWN, "next": "dreams"})
-    monkeypatch.setattr(weight_sets, "NOT_RELEASED", ("next",))
-    with pytest.raises(InputError, match=f"'next' are not released yet; installed: .*{DEFAULT}"):
-        load_pose_model("hrnet", "next")
 
 
 @pytest.mark.parametrize("use", [load_pose_model, lambda _, weights: PoseEstimator("hrnet", weights)])

@@ -29,9 +29,6 @@ KNOWN = {
 }
 """What each set of this project learned from."""
 
-NOT_RELEASED = ("open",)
-"""Sets that no package holds yet."""
-
 COMMON = "rendered"
 """The set that stands in for a file that another set lacks: its data are part of every set's."""
 
@@ -85,7 +82,7 @@ class WeightSet:
     @property
     def pip_command(self) -> str | None:
         """What installs the set's package, in vidpose's source folder; ``None``: this project has no such."""
-        if self.name == DEFAULT or self.name not in KNOWN or self.name in NOT_RELEASED:
+        if self.name == DEFAULT or self.name not in KNOWN:
             return None
         return f"pip install packages/vidpose-weights-{self.name}"
 
@@ -99,9 +96,6 @@ class WeightSet:
             return self.folder
         if self.pip_command is not None:
             do = f"are not installed: run `{self.pip_command}` in vidpose's source folder"
-        elif self.name in NOT_RELEASED and self.name != DEFAULT:
-            have = ", ".join(found.name for found in list_weight_sets() if found.folder is not None)
-            do = f"are not released yet; installed: {have or 'none'}"
         else:
             of = "vidpose" if self.name == DEFAULT else "their package"
             do = f"are missing from this installation: reinstall {of}"
@@ -222,9 +216,9 @@ def format_weight_sets(sets: Sequence[WeightSet]) -> str:
     for found in sets:
         size = f"{found.size_bytes / 1e6:.1f}" if found.folder is not None else "-"
         name = f"{found.name} (default)" if found.name == DEFAULT else found.name
-        get = found.pip_command or ("not released yet" if found.name in NOT_RELEASED else "")
-        if found.folder is not None:
-            get = "comes with vidpose" if found.folder.parent == bundled_folder() else get
+        get = found.pip_command or ""
+        if found.folder is not None and found.folder.parent == bundled_folder():
+            get = "comes with vidpose"
         rows.append((name, "yes" if found.folder is not None else "no", size, found.learned_from, get))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]

@@ -1,0 +1,1 @@
+"""The weights ``open`` for vidpose: this folder holds their files."""

@@ -54,7 +54,7 @@ def bundled(tmp_path, monkeypatch) -> Path:
 
 
 def install(name: str, site: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """``packages/vidpose-weights-NAME`` as pip would install it, in the folder ``site``; its module's folder."""
+    """``packages/vidpose-weights-NAME`` as pip would install it in ``site``; the folder of its module."""
     tomllib = pytest.importorskip("tomllib")
     source = ROOT / "packages" / f"vidpose-weights-{name}"
     project = tomllib.loads((source / "pyproject.toml").read_text())["project"]

@@ -108,7 +108,13 @@ def estimate(
         ),
     ] = None,
     hold: Annotated[
-        int, typer.Option("--hold", min=1, max=16, help="Key frames that may share one crop; 1: none do.")
+        int,
+        typer.Option(
+            "--hold",
+            min=1,
+            max=16,
+            help="Key frames estimated together, in crops that follow a person; 1: each alone.",
+        ),
     ] = 16,
     overwrite: Overwrite = False,
     quiet: Quiet = False,

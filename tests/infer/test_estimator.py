@@ -12,7 +12,7 @@ import torch
 from dots import SIZE, DotModel, box_at, dots_at, picture, write_scene
 
 from vidpose.errors import InputError
-from vidpose.infer.crops import make_windows, split_track
+from vidpose.infer.crops import PathCrop, follow_boxes, make_windows
 from vidpose.infer.detect import Detection
 from vidpose.infer.estimator import PoseEstimator
 from vidpose.infer.stream import MAX_GROUP
@@ -35,7 +35,7 @@ def estimator(scene=None, model=None, **options) -> PoseEstimator:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"hold": 4, "hold_iou": 0.6}, {"flip_test": True}, {"batch_size": 1}]
+    "options", [{}, {"hold": 4}, {"hold": 1}, {"flip_test": True}, {"batch_size": 1, "hold": 3}]
 )
 def test_coordinates_are_exact_to_a_fraction_of_a_pixel(scene, options):
     """One heatmap pixel is 4.6 image pixels here: any half pixel or wrong frame would show."""
@@ -49,25 +49,26 @@ def test_coordinates_are_exact_to_a_fraction_of_a_pixel(scene, options):
             np.testing.assert_allclose(frame.keypoints[person, :3], dots_at(t, person), atol=0.25)
             if seen == 3:
                 continue
-            past, future = max(t - 2, 0), min(t + 2, 11)
-            np.testing.assert_allclose(frame.keypoints[person, 3], dots_at(past, person)[0], atol=0.25)
-            np.testing.assert_allclose(frame.keypoints[person, 4], dots_at(future, person)[0], atol=0.25)
+            for joint, other in ((3, max(t - 2, 0)), (4, min(t + 2, 11))):
+                moved = (box_at(t, person) - box_at(other, person))[:2]  # by the crop, which follows
+                there = dots_at(other, person)[0] + (0 if options.get("hold") == 1 else moved)
+                np.testing.assert_allclose(frame.keypoints[person, joint], there, atol=0.25)
         assert (frame.scores[:, :seen] > 0.8 * 0.9).all() and (frame.scores <= 0.9 + 1e-6).all()
         assert (frame.scores[:, 5:] == 0).all()
         np.testing.assert_allclose(frame.box_scores, 0.9)
         np.testing.assert_allclose(frame.boxes, [box_at(t, 0), box_at(t, 1)], atol=1e-3)
 
 
-def test_sharing_a_crop_sends_each_frame_through_the_backbone_once(scene):
-    alone, shared = estimator(scene, hold=1), estimator(scene, hold=4, hold_iou=0.6)
+@pytest.mark.parametrize("hold", [2, 5, 16])
+def test_each_frame_of_a_person_passes_the_backbone_once(scene, hold):
+    alone, together = estimator(scene, hold=1), estimator(scene, hold=hold)
     alone(scene / "scene")
-    shared(scene / "scene")
-    # Two people: 12 key frames of 5 frames less 3 + 3 repeated at the borders; strips of 6, 8 and 6 frames.
-    assert alone.runner.frames_extracted == 2 * (12 * 5 - 6)
-    assert shared.runner.frames_extracted == 2 * (6 + 8 + 6)
-    strict = estimator(scene, hold=4, hold_iou=0.999)
-    strict(scene / "scene")
-    assert strict.runner.frames_extracted == alone.runner.frames_extracted
+    assert alone.runner.frames_extracted == 2 * (12 * 5 - 6)  # at the ends 3 + 3 frames are there twice
+    result = together(scene / "scene")
+    assert together.runner.frames_extracted == 2 * 12
+    whole = estimator(scene, hold=hold, batch_size=100)(scene / "scene")  # the whole video at once
+    for frame, same in zip(result, whole, strict=True):
+        np.testing.assert_allclose(frame.keypoints, same.keypoints, atol=1e-3)
 
 
 @pytest.mark.parametrize("tracker", ["bytetrack", "none"])
@@ -357,9 +358,30 @@ def test_windows_are_clamped_and_shared():
     assert np.array(needed)[windows].tolist() == [[0, 0, 0, 1, 2], [0, 0, 1, 2, 3], [7, 8, 9, 9, 9]]
 
 
-def test_tracks_are_cut_where_the_person_has_moved_away():
-    still = np.tile([0.0, 0.0, 50.0, 100.0], (6, 1))
-    assert split_track(still, 0.9) == [(0, 6)]
-    moving = still + np.arange(6)[:, None] * np.array([20.0, 0, 20.0, 0])
-    parts = split_track(moving, 0.9)
-    assert [i for a, b in parts for i in range(a, b)] == list(range(6)) and len(parts) > 2
+def test_crops_follow_the_mean_of_boxes_before_and_after():
+    steady = np.array([10.0, 20.0, 60.0, 120.0]) + np.arange(9)[:, None] * np.array([4.0, -3.0, 4.0, -3.0])
+    np.testing.assert_allclose(follow_boxes(steady), steady)  # no lag, at the ends either
+    assert follow_boxes(steady[:0]).shape == (0, 4)
+    shaken = steady.copy()
+    shaken[4] += [5, 0, 5, 0]  # one box is 5 pixels off
+    np.testing.assert_allclose(follow_boxes(shaken)[:, 0] - steady[:, 0], [0, 0, 1, 1, 1, 1, 1, 0, 0])
+    shaken[4] += [-5 - 9, 0, -5 + 9, 0]  # and 18 pixels wider
+    widths = np.diff(follow_boxes(shaken)[:, ::2], axis=1)[:, 0]
+    np.testing.assert_allclose(widths, 50 + 18 / np.array([5, 6, 7, 8, 9, 8, 7, 6, 5]))
+
+
+def test_a_frames_crop_stays_what_it_was_for_earlier_clips():
+    boxes = np.array([10.0, 20.0, 60.0, 120.0]) + np.arange(9)[:, None] ** 2
+    path = PathCrop()
+    first = path.follow(7, boxes[:4], boxes[4:], [7, 8, 9, 10, 11, 12], 5)
+    second = path.follow(11, boxes[4:6], boxes[6:], [9, 10, 11, 12, 13, 14], 5)
+    np.testing.assert_array_equal(first[2:], second[:4])
+    np.testing.assert_allclose(first, follow_boxes(boxes)[:6])
+    assert (
+        path.end == 13 and sorted(path.recent) == [9, 10, 11, 12] and sorted(path.boxes) == [11, 12, 13, 14]
+    )
+    alone = PathCrop().follow(7, boxes[:1], boxes[:0], [7, 8, 9], 5)  # seen once: all frames as the key frame
+    np.testing.assert_array_equal(alone, boxes[[0, 0, 0]])
+    single = PathCrop()
+    np.testing.assert_array_equal(single.follow(7, boxes[:2], boxes[2:], [7, 8], 1), follow_boxes(boxes)[:2])
+    assert single.boxes == {}

@@ -42,13 +42,13 @@ def turned(points: np.ndarray, clockwise_deg: float) -> np.ndarray:
     return points @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]).T
 
 
-@pytest.mark.parametrize("angle", [-170, -90, -31, 45, 90, 179])
+@pytest.mark.parametrize("angle", [-170, -90, -46, 60, 90, 179])
 def test_a_lean_is_the_angle_by_which_a_person_was_turned(angle: float) -> None:
     assert lean_deg(turned(STANDING, angle), POSETRACK15) == pytest.approx(angle)
 
 
 def test_who_stands_does_not_lean_nor_does_what_has_no_trunk() -> None:
-    assert lean_deg(turned(STANDING, 29), POSETRACK15) == 0
+    assert lean_deg(turned(STANDING, 44), POSETRACK15) == 0
     assert lean_deg(turned(STANDING, 90), Skeleton("mouse", ("snout", "tail"), ())) == 0
 
 
@@ -99,14 +99,14 @@ def miss(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(found - truth, axis=-1).mean() / np.ptp(truth, axis=0).max())
 
 
-@pytest.mark.parametrize("angle", [100.0, 180.0])
+@pytest.mark.parametrize("angle", [-90.0, 100.0, 140.0, 180.0])
 def test_people_on_their_heads_are_seen_as_well_as_standing_ones(angle: float) -> None:
     frames, box, truth, runner = tilted(angle)
-    _, windows = make_windows([2, 3], 1, 0, 4)
-    strip = Strip(box, frames[2:4], windows)
+    needed, windows = make_windows([1, 2, 3], 1, 0, 4)
+    strip = Strip(box, [frames[n] for n in needed], windows)
     (plain, _), (twice, _) = runner([strip])[0], UprightRunner(runner)([strip])[0]
-    assert miss(twice[0], truth) < 0.08 and miss(twice[0], truth) < 0.7 * miss(plain[0], truth)
-    assert miss(twice[1], truth) < 0.1  # the next frame: the person has moved on
+    assert miss(twice[1], truth) < 0.04 and miss(twice[1], truth) < 0.7 * miss(plain[1], truth)
+    assert miss(twice[2], truth) < 0.1  # the next frame: the person has moved on
 
 
 def test_streams_look_again_as_whole_videos_do() -> None:

@@ -48,7 +48,7 @@ class PoseEstimator:
             no identities.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
-        upright: people who lean by 30 degrees or more are looked at again in a crop that is turned until they
+        upright: people who lean by 45 degrees or more are looked at again in a crop that is turned until they
             stand, mirrored as well; the surer pose stays (:mod:`vidpose.infer.upright`).
         steady: joints that leap away from their track for some frames are put back
             (:class:`vidpose.infer.leaps.LeapFilter`); a quarter of a second must be known before and after a
@@ -70,10 +70,11 @@ class PoseEstimator:
         live: the newest frame counts, and frames that come too fast are dropped (:mod:`vidpose.infer.live`);
             boxes come from poses, joints are not put back (``steady``), clips have no later frames. A file is
             played at its own rate. ``None``: cameras and network streams are live.
-        hold: consecutive key frames of a person that may share one crop, so that each frame passes the
-            backbone once instead of T times; 1: every key frame has its own crop, as in training.
-        hold_iou: they share it while their mean box overlaps each box by this much; ``None``: 0.7, and 0.9
-            with the tracker ``poses``, whose boxes move with the crop.
+        hold: successive key frames that are estimated together. Their crops follow the person, and each frame
+            passes the backbone once instead of T times; 1: each key frame has a crop of its own for its whole
+            clip, as in training.
+        hold_iou: with the tracker ``poses`` a crop stays where it is while it overlaps the person's box by
+            this much.
         padding: by which boxes grow before cropping.
         engine: what runs the networks on a CPU: ``torch``, ``openvino``, ``onnxruntime``, or ``auto``: the
             fastest that is installed and whose outputs are right (:mod:`vidpose.infer.engines`).
@@ -106,7 +107,7 @@ class PoseEstimator:
         detect_every: float | None = None,
         live: bool | None = None,
         hold: int = 16,
-        hold_iou: float | None = None,
+        hold_iou: float = 0.9,
         padding: float = 1.25,
         engine: str = "torch",
     ) -> None:
@@ -116,7 +117,7 @@ class PoseEstimator:
             if value is not None and value < low:
                 raise InputError(f"{name} is {value}: it must be at least {low}")
         if hold > MAX_GROUP:
-            raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can share a crop")
+            raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can be estimated together")
         if not 0 < oks_nms <= 1:
             raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
         if tracker not in ("poses", *TRACKERS):
@@ -177,7 +178,7 @@ class PoseEstimator:
         self.live = live
         self.max_people = max_people
         self.hold = hold
-        self._hold_iou = hold_iou
+        self.hold_iou = hold_iou
         network = load_network(self.model, engine_name, self.dtype)
         self.runner = CropRunner(
             self.model,
@@ -190,7 +191,7 @@ class PoseEstimator:
             network=network,
         )
         self.upright = upright
-        self.look = UprightRunner(self.runner, self.hold_iou(follow=False)) if upright else self.runner
+        self.look = UprightRunner(self.runner) if upright else self.runner
         """Poses of strips, as streams of whole videos use it."""
         self.info: dict[str, Any] = {
             "model": self.model.config.get("name", self.model.name),
@@ -256,10 +257,6 @@ class PoseEstimator:
     def detection_interval_s(self, *, follow: bool) -> float:
         """Seconds between two detections, with boxes from poses or without."""
         return (0.5 if follow else 0.15) if self.detect_every is None else self.detect_every
-
-    def hold_iou(self, *, follow: bool) -> float:
-        """The overlap at which a crop is held, with boxes from poses or without."""
-        return (0.9 if follow else 0.7) if self._hold_iou is None else self._hold_iou
 
     def __call__(self, source: str | int | os.PathLike[str]) -> VideoPoses:
         """Poses of a whole video."""

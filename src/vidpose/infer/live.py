@@ -45,7 +45,7 @@ class FollowStream(PoseStream):
             margins=fit.margins if fit is not None else MARGINS,
             by_poses=not isinstance(detector, (BoxFile, FullFrame)),
         )
-        hold_iou = estimator.hold_iou(follow=True) if estimator.hold > 1 else 2.0
+        hold_iou = estimator.hold_iou if estimator.hold > 1 else 2.0
         self._crops = HeldCrops(estimator.runner, hold_iou, upright=estimator.upright)
         self._images: dict[int, np.ndarray] = {}  # by position, of the frames that clips still need
         self.frames_seen = 0

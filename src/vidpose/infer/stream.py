@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from vidpose.errors import InputError
-from vidpose.infer.crops import Strip, make_windows, split_track
+from vidpose.infer.crops import CENTRE_REACH, Strip, TrackCrops, make_windows
 from vidpose.infer.detect import BoxFile, Detection, FrameKey, FullFrame
 from vidpose.infer.leaps import REACH_S, LeapFilter
 from vidpose.infer.smooth import KeypointSmoother
@@ -61,6 +61,10 @@ class PoseStream:
         self._detected = 0  # frames so far whose boxes the tracker has
         self._tracks: deque[Tracks] = deque()  # of frames next_key.. , ready
         self._next_key = 0
+        self._track_crops: dict[int, TrackCrops] = {}  # by track, of the last group
+        follows = estimator.hold > 1
+        # crops of the last clips' last frames follow these boxes
+        self._boxes_ahead = estimator.runner.num_frames // 2 + CENTRE_REACH if follows else 0
         self._live = video.num_frames is None
         detector = estimator.detector
         whole = self._live or isinstance(detector, (BoxFile, FullFrame))
@@ -175,7 +179,8 @@ class PoseStream:
     def _next_group(self, reach: int, ended: bool) -> list[Tracks]:
         """Tracks of the next key frames that are to be estimated together; empty: read on first."""
         known = self._read if ended else self._read - reach
-        available = min(len(self._tracks), known - self._next_key)
+        tracked = len(self._tracks) if ended else len(self._tracks) - self._boxes_ahead
+        available = min(tracked, known - self._next_key)
         if available < 1:
             return []
         wanted = self._estimator.hold if not self._live else 1
@@ -228,19 +233,42 @@ class PoseStream:
         for i, tracks in enumerate(group):
             for person, track_id in enumerate(tracks.track_ids.tolist()):
                 runs.setdefault(track_id, []).append((i, person))
+        num_frames = self._estimator.runner.num_frames
+        shared = self._estimator.hold > 1
+        crops: dict[int, TrackCrops] = {}
         strips: list[Strip] = []
         places: list[list[tuple[int, int]]] = []
-        for run in runs.values():
-            for part in _consecutive(run, self._estimator.hold):
-                boxes = np.array([group[i].boxes_xyxy[person] for i, person in part])
-                for a, b in split_track(boxes, self._estimator.hold_iou(follow=False)):
-                    place = part[a:b]
-                    keys = [start + i for i, _ in place]
-                    needed, windows = make_windows(keys, self._estimator.runner.num_frames, 0, self._read - 1)
-                    images = [self._held[n - self._first].image for n in needed]
-                    strips.append(Strip(boxes[a:b].mean(axis=0), images, windows))
-                    places.append(place)
+        for track_id, run in runs.items():
+            track = self._track_crops.get(track_id) if shared else None
+            for place in _consecutive(run, MAX_GROUP if shared else 1):
+                first = start + place[0][0]
+                if track is None or track.upright.end != first:
+                    track = TrackCrops()
+                boxes = np.array([group[i].boxes_xyxy[person] for i, person in place])
+                keys = list(range(first, first + len(place)))
+                needed, windows = make_windows(keys, num_frames, 0, self._read - 1)
+                images = [self._held[n - self._first].image for n in needed]
+                if shared:
+                    after = self._boxes_after(track_id) if place[-1][0] == len(group) - 1 else boxes[:0]
+                    paths = track.upright.follow(first, boxes, after, needed, num_frames)
+                    strips.append(Strip(paths, images, windows, 0.0, needed, track.upright, track))
+                else:
+                    strips.append(Strip(boxes[0], images, windows))
+                places.append(place)
+            if track is not None:
+                crops[track_id] = track
+        self._track_crops = crops
         return strips, places
+
+    def _boxes_after(self, track_id: int) -> np.ndarray:
+        """[A, 4] where a person is in the frames after the present group, as far as it is known."""
+        boxes = []
+        for tracks in self._tracks:
+            here = np.flatnonzero(tracks.track_ids == track_id)
+            if not len(here):
+                break
+            boxes.append(tracks.boxes_xyxy[here[0]])
+        return np.array(boxes).reshape(-1, 4)
 
 
 def _consecutive(run: list[tuple[int, int]], longest: int) -> list[list[tuple[int, int]]]:

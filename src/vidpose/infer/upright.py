@@ -10,31 +10,24 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from vidpose.infer.crops import CropRunner, Strip, split_track
+from vidpose.infer.crops import CropRunner, PathCrop, Strip
 from vidpose.infer.second_look import extents
 from vidpose.skeletons import Skeleton
 
-LEAST_LEAN_DEG = 30.0
+LEAST_LEAN_DEG = 45.0
 """Who leans less is seen as well as those who stand."""
 SHARED_LEAN_DEG = 20.0
 """Frames share a turned crop while their leans differ from its own by as much at most."""
 MARGIN = 0.1
 """Of the turned box around the joints, in shares of their extent's longer side."""
-
 _SHOULDERS, _HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
 
 
 class UprightRunner:
-    """Runs a pose model over strips, and again over people who lean; called as a :class:`CropRunner`.
+    """Runs a pose model over strips, and again over people who lean; called as a :class:`CropRunner`."""
 
-    Args:
-        runner: the pose model.
-        hold_iou: overlap at which successive frames share a turned crop.
-    """
-
-    def __init__(self, runner: CropRunner, hold_iou: float = 0.7) -> None:
+    def __init__(self, runner: CropRunner) -> None:
         self.runner = runner
-        self.hold_iou = hold_iou
 
     def __call__(self, strips: Sequence[Strip]) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each strip keypoints [K, J, 2] in image pixels (float64) and heatmap peaks [K, J] in 0..1."""
@@ -51,16 +44,36 @@ class UprightRunner:
         return results
 
     def _turned(self, strip: Strip, points: np.ndarray, peaks: np.ndarray) -> Iterator[tuple[slice, Strip]]:
-        """The strip's key frames in which the person leans, in parts that share a turned crop."""
+        """The strip's key frames in which the person leans, in parts that lean alike."""
         leans = np.array([lean_deg(pose, self.runner.skeleton) for pose in points])
         for start, end in _alike(leans):
-            lean = mean_angle_deg(leans[start:end])
+            path = self._path(strip, start, leans[start:end])
+            lean = -path.rotation_deg
             boxes = np.array([turned_box(points[k], peaks[k], lean) for k in range(start, end)])
-            for a, b in split_track(boxes, self.hold_iou):
-                keys = slice(start + a, start + b)
-                needed, windows = np.unique(strip.windows[keys], return_inverse=True)
-                images = [strip.images[n] for n in needed]
-                yield keys, Strip(boxes[a:b].mean(axis=0), images, windows.reshape(b - a, -1), -lean)
+            keys = slice(start, end)
+            places, windows = np.unique(strip.windows[keys], return_inverse=True)
+            windows = windows.reshape(end - start, -1)
+            numbers = [strip.numbers[n] for n in places] if strip.numbers is not None else places.tolist()
+            first = numbers[windows[0, windows.shape[1] // 2]]
+            crops = path.follow(first, boxes, boxes[:0], numbers, self.runner.num_frames)
+            again = Strip(crops, [strip.images[n] for n in places], windows, path.rotation_deg)
+            if strip.track is not None:
+                again.numbers, again.path, strip.track.turned = numbers, path, path
+            yield keys, again
+
+    def _path(self, strip: Strip, start: int, leans: np.ndarray) -> PathCrop:
+        """The turned crops up to the frame before a strip's key frame ``start``, where they suit the leans
+        [K], or new ones."""
+        path = strip.track.turned if strip.track is not None else None
+        key = strip.windows[start, strip.windows.shape[1] // 2]
+        if (
+            path is not None
+            and strip.numbers is not None
+            and path.end == strip.numbers[key]
+            and all(angle_between_deg(lean, -path.rotation_deg) <= SHARED_LEAN_DEG for lean in leans)
+        ):
+            return path
+        return PathCrop(rotation_deg=-mean_angle_deg(leans))
 
 
 def lean_deg(points: np.ndarray, skeleton: Skeleton) -> float:

@@ -286,7 +286,7 @@ class CropRunner:
         """Features [N, ...] of :meth:`features` -> heatmaps of the key frames [K, J, h/4, w/4], float32.
 
         Args:
-            windows: clips [K, T] of positions in them; ``None``: the features are those of K clips, [K·T, ...].
+            windows: clips [K, T] of positions in them; ``None``: the features are of K clips, [K·T, ...].
         """
         plain = {name: value for name, value in features.items() if not name.endswith(_MIRRORED)}
         if windows is None:

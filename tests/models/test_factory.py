@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vidpose.errors import InputError
-from vidpose.models.checkpoint_files import store_half, store_rest
+from vidpose.models.checkpoint_files import average_weights, store_half, store_rest
 from vidpose.models.counting import meta_model, multiply_adds
 from vidpose.models.factory import (
     MODELS,
@@ -86,6 +86,26 @@ def test_two_models_on_one_backbone_need_it_once(tmp_path):
     (tmp_path / "frame.safetensors").unlink()
     with pytest.raises(InputError, match=r"its tensors are in frame\.safetensors, which is not beside it"):
         load_model(tmp_path / "rest.safetensors")
+
+
+def test_the_mean_of_two_runs_is_between_them_and_names_both(tmp_path):
+    torch.manual_seed(0)
+    for seed in (3, 4):
+        save_model(small("hrnet"), tmp_path / f"{seed}.safetensors", {"seed": seed})
+    average_weights([tmp_path / "3.safetensors", tmp_path / "4.safetensors"], tmp_path / "mean.safetensors")
+    mean = load_model(tmp_path / "mean.safetensors")
+    assert mean.card == {"mean_of": [{"seed": 3}, {"seed": 4}]}
+    one, other = (load_model(tmp_path / f"{seed}.safetensors").state_dict() for seed in (3, 4))
+    for name, value in mean.state_dict().items():
+        torch.testing.assert_close(value, ((one[name] + other[name]) / 2).to(value.dtype))
+    assert not torch.equal(one["backbone.conv1.weight"], other["backbone.conv1.weight"])
+
+    save_model(small("vitpose"), tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match=r"other\.safetensors: holds another model than .*3\.safetensors"):
+        average_weights([tmp_path / "3.safetensors", tmp_path / "other.safetensors"], tmp_path / "no")
+    with pytest.raises(InputError, match="no weights"):
+        average_weights([], tmp_path / "no")
+    assert not (tmp_path / "no").exists()
 
 
 @pytest.mark.parametrize("name", list_models())

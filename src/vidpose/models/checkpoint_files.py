@@ -7,6 +7,7 @@ import json
 import os
 import pickle
 import re
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -267,6 +268,39 @@ def store_half(source: str | os.PathLike[str], target: str | os.PathLike[str]) -
     halved = {k: v.half() if v.dim() > 1 and v.is_floating_point() else v for k, v in tensors.items()}
     with atomic_path(target) as temporary:
         save_file(halved, temporary, metadata=metadata)
+
+
+def average_weights(sources: Sequence[str | os.PathLike[str]], target: str | os.PathLike[str]) -> None:
+    """Writes the mean of the weights of our safetensors files, all of one model: runs that began alike then
+    make one network, often better than each (Wortsman et al., *Model soups*, ICML 2022).
+
+    The copy's card names the cards of all.
+
+    Raises:
+        InputError: none or not our files, or of different models.
+    """
+    from safetensors.torch import save_file
+
+    files = [read_checkpoint(Path(source)) for source in sources]
+    if not files:
+        raise InputError("no weights to average")
+    for source, file in zip(sources, files, strict=True):
+        if file.description is None:
+            raise InputError(f"{source}: is not vidpose's")
+        if file.description.get("config") != files[0].description.get("config"):  # type: ignore[union-attr]
+            raise InputError(f"{source}: holds another model than {sources[0]}")
+    means = {}
+    for key, first in files[0].tensors.items():
+        all_of_them = [file.tensors[key] for file in files]
+        if first.is_floating_point():
+            mean = torch.stack([value.double() for value in all_of_them]).mean(dim=0).to(first.dtype)
+        else:
+            mean = first
+        means[key] = mean
+    cards = [file.description.get("card") for file in files if file.description is not None]
+    description = {**(files[0].description or {}), "card": {"mean_of": cards}}
+    with atomic_path(target) as temporary:
+        save_file(means, temporary, metadata={"vidpose": json.dumps(description)})
 
 
 def store_rest(

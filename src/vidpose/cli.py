@@ -615,6 +615,8 @@ def main(arguments: list[str] | None = None) -> None:
             _fail(f"{message} (see --help)", getattr(error, "exit_code", 2))
         raise
     else:
+        if status == 130:  # typer makes an exit status of KeyboardInterrupt
+            _fail("stopped", 130)
         sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vidpose.errors import InputError
 from vidpose.skeletons import POSETRACK15, Skeleton
 
 if TYPE_CHECKING:
@@ -100,7 +101,13 @@ class VideoPoses:
         return load_poses(path)
 
     def to_supervision(self, frame: int) -> supervision.KeyPoints:
-        """The people of ``frame`` (position in this result) as supervision's ``KeyPoints``."""
+        """The people of ``frame`` (position in this result) as supervision's ``KeyPoints``.
+
+        Raises:
+            InputError: there is no such frame.
+        """
         from vidpose.io.formats import to_supervision
 
+        if not -len(self.frames) <= frame < len(self.frames):
+            raise InputError(f"there is no frame {frame}: the result has {len(self.frames)}")
         return to_supervision(self.frames[frame])

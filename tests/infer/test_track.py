@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,6 +104,17 @@ def test_flickers_are_dropped_and_late_confirmation_reaches_back(kind):
     assert len(ready[12]) == 1
     assert [len(tracks) for tracks in ready] == [1] * 15 + [2] * 15
     assert [tracks.track_ids.tolist() for tracks in ready[15:]] == [[0, 1]] * 15
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("fps", "kept"), [(1, 5), (3, 5), (5, 0), (30, 0)])
+def test_at_few_frames_a_second_nobody_is_dropped_because_boxes_do_not_overlap(kind, fps, kept):
+    far = [detection([person(0, (20 + 150 * t, 100), (0, 0))]) for t in range(5)]
+    nobody = detection([])
+    ready = run(Tracker(kind, fps=fps), [*far, nobody, nobody])
+    assert sum(map(len, ready)) == kept
+    weak = [replace(one, scores=one.scores * 0 + 0.5) for one in far]
+    assert sum(map(len, run(Tracker(kind, fps=fps), [*weak, nobody, nobody]))) == 0
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])

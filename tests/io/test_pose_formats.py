@@ -305,6 +305,8 @@ def test_supervision_draws_and_carries_the_people():
     video = one_person()
     video.frames[0].scores[0, 2] = 0
     points = video.to_supervision(0)
+    with pytest.raises(InputError, match="no frame 9"):
+        video.to_supervision(9)
     assert len(points) == 1
     assert np.array_equal(points.data["track_id"], [7]) and np.array_equal(
         points.data["xyxy"], [[5, 6, 80, 90]]

@@ -60,7 +60,7 @@ def to_markdown(report: BenchReport) -> str:
         f"| operations: a backbone pass, the head for a pose | {report.gflop['backbone']:.2f}, "
         f"{report.gflop['head']:.2f} GFLOP |",
         f"| of the machine's matrix product ({report.matmul_gflops:.0f} GFLOP/s) reached | "
-        f"{100 * report.share_of_matmul:.0f} % |",
+        f"{f'{100 * report.share_of_matmul:.0f} %' if report.poses else 'nobody was found'} |",
         f"| time outside the detector and the pose networks | {100 * report.outside_networks:.0f} % |",
         "",
         "| stage | ms a frame | share |",

@@ -209,6 +209,8 @@ def _estimate_one(
             result.info = {SOURCE_DIGEST: digest, **result.info}
         save_poses(result, target, format)
         count = len(frames)
+    if not people and not quiet:
+        print(f"{stream.name}: {_why_nobody(stream, estimator)}", file=sys.stderr)
     return EstimateSummary(
         source=source,
         output=str(target),
@@ -225,6 +227,19 @@ def _estimate_one(
         max_delay_s=stream.info.get("max_delay_s"),
         interrupted=interrupted.is_set(),
     )
+
+
+def _why_nobody(stream: PoseStream, estimator: PoseEstimator) -> str:
+    """Why a source has no pose, and what may help."""
+    asked = estimator.info["min_track_score"]
+    if not stream.best_box_score:
+        return "nobody was found: no frame has a box"
+    if stream.best_box_score < asked:
+        return (
+            f"nobody was found: the best box has a score of {stream.best_box_score:.2f}, and a person begins "
+            f"with {asked:.2f} (--min-track-score)"
+        )
+    return "nobody was found in more than one frame (--tracker none keeps such boxes)"
 
 
 def _draw(stream: PoseStream, poses: FramePoses, estimator: PoseEstimator, min_score: float) -> Any:

@@ -124,6 +124,7 @@ class FollowStream(PoseStream):
     def _see(self, frame: VideoFrame) -> Detection:
         self.frames_seen += 1
         [found] = self._estimator.detector([frame.image], [FrameKey(frame.index, frame.file_name)])
+        self.best_box_score = max(self.best_box_score, *found.scores.tolist(), 0.0)
         return found
 
     def _pose(self, frame: VideoFrame, key: int) -> FramePoses:

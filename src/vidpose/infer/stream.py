@@ -50,6 +50,8 @@ class PoseStream:
         self.width, self.height = video.width, video.height
         self.image: np.ndarray | None = None
         """[H, W, 3] uint8 RGB: the frame whose poses came last."""
+        self.best_box_score = 0.0
+        """The highest score of a box so far, of people or not."""
         self._estimator = estimator
         self._stop = stop
         self._tracker = estimator._new_tracker(video.fps)
@@ -174,6 +176,7 @@ class PoseStream:
         for detection in detections:
             image = self._held[self._detected - self._first].image
             self._detected += 1
+            self.best_box_score = max(self.best_box_score, *detection.scores.tolist(), 0.0)
             self._tracks.extend(self._tracker.update(detection, image))
 
     def _next_group(self, reach: int, ended: bool) -> list[Tracks]:

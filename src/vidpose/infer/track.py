@@ -9,6 +9,7 @@ not grow with the length of the video.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,8 @@ FILLED_SCORE = 0.5
 """An interpolated box gets this share of the lower of the two scores around the gap."""
 _REACH_IOU = 0.3  # a box this close to a new track's first box, one frame earlier, was its beginning
 _SAME_IOU = 0.5  # a weak box this close to an interpolated one is taken instead of it
+_HITS_S = 0.3
+"""A person who is there for so long has more than one box."""
 _LOST_S = 1.0  # a track without a box for longer is over
 
 
@@ -84,6 +87,7 @@ class Tracker:
         fps: frames per second, for how long a lost track is kept.
         look_ahead: frames that the tracker may wait; 0 to 60. Gaps up to this length are filled.
         min_hits: a track with fewer boxes is dropped, unless the video ended before it could have had more.
+            Below 3.3 frames per second one box is enough: there a person's boxes may not overlap.
         min_track_score: smallest score of a box that starts a track.
         strong_score: boxes below it only continue tracks (ByteTrack's second round); at most
             ``min_track_score`` counts. Not for ``ocsort``.
@@ -114,11 +118,11 @@ class Tracker:
             )
         self.kind = kind
         self.look_ahead = 0 if kind == "none" else look_ahead
-        self.min_hits = min_hits
         self.min_track_score = min_track_score
         self.smooth_radius = smooth_radius
         # silent: 30 where the source has no clock or an absurd one, as the library assumes.
         self._fps = fps if fps is not None and 0.5 <= fps <= 1000 else 30.0
+        self.min_hits = max(min(min_hits, math.ceil(self._fps * _HITS_S)), 1)
         self._keep = max(round(self._fps * _LOST_S), self.look_ahead + 1)
         self._strong_score = strong_score
         self._window: deque[_Waiting] = deque()

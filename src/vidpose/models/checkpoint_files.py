@@ -281,22 +281,28 @@ def average_weights(sources: Sequence[str | os.PathLike[str]], target: str | os.
     """
     from safetensors.torch import save_file
 
-    files = [read_checkpoint(Path(source)) for source in sources]
+    if isinstance(sources, (str, os.PathLike)):
+        raise InputError(f"{sources}: a list of files is needed")
+    paths = [Path(source) for source in sources]
+    files = [read_checkpoint(path) for path in paths]
     if not files:
         raise InputError("no weights to average")
-    for source, file in zip(sources, files, strict=True):
-        if file.description is None:
-            raise InputError(f"{source}: is not vidpose's")
-        if file.description.get("config") != files[0].description.get("config"):  # type: ignore[union-attr]
-            raise InputError(f"{source}: holds another model than {sources[0]}")
+    for path, file in zip(paths, files, strict=True):
+        if file.description is None or "config" not in file.description:
+            raise InputError(f"{path}: is not vidpose's")
+        same = {key: value.shape for key, value in file.tensors.items()}
+        if (
+            file.description["config"] != files[0].description["config"]  # type: ignore[index]
+            or same != {key: value.shape for key, value in files[0].tensors.items()}
+        ):
+            raise InputError(f"{path}: holds another model than {paths[0]}")
     means = {}
     for key, first in files[0].tensors.items():
-        all_of_them = [file.tensors[key] for file in files]
+        means[key] = first
         if first.is_floating_point():
-            mean = torch.stack([value.double() for value in all_of_them]).mean(dim=0).to(first.dtype)
-        else:
-            mean = first
-        means[key] = mean
+            values = [file.tensors[key] for file in files]
+            widest = max((value.dtype for value in values), key=lambda dtype: dtype.itemsize)
+            means[key] = torch.stack([value.double() for value in values]).mean(dim=0).to(widest)
     cards = [file.description.get("card") for file in files if file.description is not None]
     description = {**(files[0].description or {}), "card": {"mean_of": cards}}
     with atomic_path(target) as temporary:

@@ -47,8 +47,14 @@ def test_a_leap_of_some_frames_is_put_back_and_the_rest_stays() -> None:
     between = leapt.copy()
     between[0] = False
     assert np.linalg.norm(out - truth, axis=-1)[between].max() < 4
-    # Before the first frame nothing is known: the median of the frames that follow.
-    assert np.linalg.norm(out[0, 4] - truth[0, 4]) < 40
+    np.testing.assert_array_equal(out[0, 4], seen[0, 4].astype(np.float32))  # nothing says what was before
+
+
+def test_a_movement_that_begins_in_the_last_frames_is_left_alone() -> None:
+    seen = np.full((20, 2, 2), 50.0)
+    seen[16:, 0, 1] += (25, 100, 225, 400)
+    out = np.stack([frame.keypoints[0] for frame in steadied(frames(seen))])
+    np.testing.assert_array_equal(out, seen.astype(np.float32))
 
 
 @pytest.mark.parametrize("speed", [0.0, 3.0, 40.0])

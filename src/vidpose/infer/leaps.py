@@ -74,6 +74,8 @@ def without_leaps(
 ) -> np.ndarray:
     """[J, 2] the joints of one frame of a track, those that leap put back.
 
+    Only what leaps between two frames of the track is: at its ends a leap may be the beginning of a movement.
+
     Args:
         points: [N, J, 2] of the track's frames around it, in order of time.
         scores: [N, J].
@@ -93,8 +95,6 @@ def without_leaps(
             a, b = before[-1], after[0]
             share = (indices[here] - indices[a]) / (indices[b] - indices[a])
             out[joint] = points[a, joint] * (1 - share) + points[b, joint] * share
-        else:
-            out[joint] = middle[joint]
     return out
 
 

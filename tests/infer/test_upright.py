@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from functools import cache
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,8 @@ from vidpose.infer.weights import load_pose_model
 from vidpose.io.video import open_video
 from vidpose.skeletons import POSETRACK15, Skeleton
 
+MIDDLE = 29
+"""The frame of the packaged video in which the person who stands is all in the picture."""
 CLIP = Path(sys.modules["vidpose"].__file__).parent / "examples" / "people.mp4"
 STANDING = np.array(
     [
@@ -88,8 +91,8 @@ def tilted(angle: float) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, Crop
     """Frames of the packaged video turned by ``angle``; box and pose [15, 2] in the middle one."""
     runner = CropRunner(load_pose_model("hrnet")[0].eval(), POSETRACK15)
     with open_video(str(CLIP)) as video:
-        frames = [next(video).image for _ in range(5)]
-    pose = labelled(2)
+        frames = [frame.image for frame in islice(video, MIDDLE - 2, MIDDLE + 3)]
+    pose = labelled(MIDDLE)
     height, width = frames[0].shape[:2]
     side = float(np.hypot(height, width))
     affine = cv2.getRotationMatrix2D((width / 2, height / 2), -angle, 1.0)
@@ -106,14 +109,14 @@ def miss(found: np.ndarray, truth: np.ndarray) -> float:
     return float(np.linalg.norm(found - truth, axis=-1).mean() / np.ptp(truth, axis=0).max())
 
 
-@pytest.mark.parametrize("angle", [-135.0, -90.0, 100.0, 140.0])
+@pytest.mark.parametrize("angle", [100.0, 180.0])
 def test_people_on_their_heads_are_seen_as_well_as_standing_ones(angle: float) -> None:
     frames, box, truth, runner = tilted(angle)
-    needed, windows = make_windows([1, 2, 3], 1, 0, 4)
-    strip = Strip(box, [frames[n] for n in needed], windows)
+    _, windows = make_windows([2, 3], 1, 0, 4)
+    strip = Strip(box, frames[2:4], windows)
     (plain, _), (twice, _) = runner([strip])[0], UprightRunner(runner)([strip])[0]
-    assert miss(twice[1], truth) < 0.09 and miss(twice[1], truth) < 0.8 * miss(plain[1], truth)
-    assert miss(twice[2], truth) < 0.1  # the next frame: the person has moved on
+    assert miss(twice[0], truth) < 0.08 and miss(twice[0], truth) < 0.7 * miss(plain[0], truth)
+    assert miss(twice[1], truth) < 0.1  # the next frame: the person has moved on
 
 
 def test_streams_look_again_as_whole_videos_do() -> None:

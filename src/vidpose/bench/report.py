@@ -43,6 +43,7 @@ def to_markdown(report: BenchReport) -> str:
     video, machine, model = report.video, report.machine, report.model
     total = sum(report.stages.values())
     rate = statistics.median(report.frames_per_s)
+    reached = f"{100 * report.share_of_matmul:.0f} %" if report.poses else "nobody was found"
     lines = [
         f"{video['file']}: {video['frames']} frames of {video['width']}x{video['height']}; "
         f"{report.poses} poses, {report.tracks} people. "
@@ -59,8 +60,7 @@ def to_markdown(report: BenchReport) -> str:
         f"| backbone passes a pose | {report.passes_per_pose:.2f} |",
         f"| operations: a backbone pass, the head for a pose | {report.gflop['backbone']:.2f}, "
         f"{report.gflop['head']:.2f} GFLOP |",
-        f"| of the machine's matrix product ({report.matmul_gflops:.0f} GFLOP/s) reached | "
-        f"{f'{100 * report.share_of_matmul:.0f} %' if report.poses else 'nobody was found'} |",
+        f"| of the machine's matrix product ({report.matmul_gflops:.0f} GFLOP/s) reached | {reached} |",
         f"| time outside the detector and the pose networks | {100 * report.outside_networks:.0f} % |",
         "",
         "| stage | ms a frame | share |",

@@ -90,7 +90,7 @@ class PathCrop:
         start = self.end - len(known)
         places = np.clip(np.asarray(needed) - start, 0, len(path) - 1)
         found = [self.boxes.get(n, path[place]) for n, place in zip(needed, places, strict=True)]
-        self.recent = {n: known[n] for n in sorted(known)[-SIZE_REACH:]}
+        self.recent = {n: known[n] for n in list(known)[-SIZE_REACH:]}
         shared = slice(1 - num_frames, None) if num_frames > 1 else slice(0)
         self.boxes = dict(zip(needed[shared], found[shared], strict=True))
         return np.array(found)

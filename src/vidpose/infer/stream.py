@@ -64,9 +64,9 @@ class PoseStream:
         self._tracks: deque[Tracks] = deque()  # of frames next_key.. , ready
         self._next_key = 0
         self._track_crops: dict[int, TrackCrops] = {}  # by track, of the last group
-        follows = estimator.hold > 1
+        self._follows = estimator.hold > 1  # crops follow the person; otherwise each clip has its own
         # crops of the last clips' last frames follow these boxes
-        self._boxes_ahead = estimator.runner.num_frames // 2 + CENTRE_REACH if follows else 0
+        self._boxes_ahead = estimator.runner.num_frames // 2 + CENTRE_REACH if self._follows else 0
         self._live = video.num_frames is None
         detector = estimator.detector
         whole = self._live or isinstance(detector, (BoxFile, FullFrame))
@@ -237,13 +237,12 @@ class PoseStream:
             for person, track_id in enumerate(tracks.track_ids.tolist()):
                 runs.setdefault(track_id, []).append((i, person))
         num_frames = self._estimator.runner.num_frames
-        shared = self._estimator.hold > 1
         crops: dict[int, TrackCrops] = {}
         strips: list[Strip] = []
         places: list[list[tuple[int, int]]] = []
         for track_id, run in runs.items():
-            track = self._track_crops.get(track_id) if shared else None
-            for place in _consecutive(run, MAX_GROUP if shared else 1):
+            track = self._track_crops.get(track_id) if self._follows else None
+            for place in _consecutive(run, MAX_GROUP if self._follows else 1):
                 first = start + place[0][0]
                 if track is None or track.upright.end != first:
                     track = TrackCrops()
@@ -251,7 +250,7 @@ class PoseStream:
                 keys = list(range(first, first + len(place)))
                 needed, windows = make_windows(keys, num_frames, 0, self._read - 1)
                 images = [self._held[n - self._first].image for n in needed]
-                if shared:
+                if self._follows:
                     after = self._boxes_after(track_id) if place[-1][0] == len(group) - 1 else boxes[:0]
                     paths = track.upright.follow(first, boxes, after, needed, num_frames)
                     strips.append(Strip(paths, images, windows, 0.0, needed, track.upright, track))

@@ -20,6 +20,7 @@ SHARED_LEAN_DEG = 20.0
 """Frames share a turned crop while their leans differ from its own by as much at most."""
 MARGIN = 0.1
 """Of the turned box around the joints, in shares of their extent's longer side."""
+
 _SHOULDERS, _HIPS = ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip")
 
 

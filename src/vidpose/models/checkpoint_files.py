@@ -284,27 +284,27 @@ def average_weights(sources: Sequence[str | os.PathLike[str]], target: str | os.
     if isinstance(sources, (str, os.PathLike)):
         raise InputError(f"{sources}: a list of files is needed")
     paths = [Path(source) for source in sources]
-    files = [read_checkpoint(path) for path in paths]
-    if not files:
+    if not paths:
         raise InputError("no weights to average")
-    for path, file in zip(paths, files, strict=True):
+    runs, cards = [], []
+    for path in paths:
+        file = read_checkpoint(path)
         if file.description is None or "config" not in file.description:
             raise InputError(f"{path}: is not vidpose's")
-        same = {key: value.shape for key, value in file.tensors.items()}
-        if (
-            file.description["config"] != files[0].description["config"]  # type: ignore[index]
-            or same != {key: value.shape for key, value in files[0].tensors.items()}
-        ):
+        runs.append(file.tensors)
+        cards.append(file.description.get("card"))
+        model = file.description["config"], {key: value.shape for key, value in file.tensors.items()}
+        if len(runs) == 1:
+            description, first = file.description, model
+        elif model != first:
             raise InputError(f"{path}: holds another model than {paths[0]}")
-    means = {}
-    for key, first in files[0].tensors.items():
-        means[key] = first
-        if first.is_floating_point():
-            values = [file.tensors[key] for file in files]
-            widest = max((value.dtype for value in values), key=lambda dtype: dtype.itemsize)
-            means[key] = torch.stack([value.double() for value in values]).mean(dim=0).to(widest)
-    cards = [file.description.get("card") for file in files if file.description is not None]
-    description = {**(files[0].description or {}), "card": {"mean_of": cards}}
+    means = dict(runs[0])
+    for key, value in means.items():
+        if value.is_floating_point():
+            values = [tensors[key] for tensors in runs]
+            widest = max((one.dtype for one in values), key=lambda dtype: dtype.itemsize)
+            means[key] = torch.stack([one.double() for one in values]).mean(dim=0).to(widest)
+    description = {**description, "card": {"mean_of": cards}}
     with atomic_path(target) as temporary:
         save_file(means, temporary, metadata={"vidpose": json.dumps(description)})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from vidpose.errors import InputError
@@ -72,6 +73,18 @@ def native_bfloat16(device: torch.device) -> bool:
 def precision_name(dtype: torch.dtype) -> str:
     """``fp32``, ``bf16`` or ``fp16``."""
     return {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[dtype]
+
+
+def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array on a device; on the CPU it shares the array's memory where it can.
+
+    To CUDA it goes by way of pinned memory, so that nobody waits for the copy: work that is queued after it
+    finds it done, and the array may be changed at once.
+    """
+    tensor = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def processor_facts(*names: str) -> list[str]:

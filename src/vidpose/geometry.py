@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vidpose.device import upload
 from vidpose.skeletons import Skeleton
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -323,7 +324,7 @@ def flip_heatmaps(heatmaps: Tensor, skeleton: Skeleton, *, shift: bool = False) 
 
     ``shift`` moves them one pixel to the right, as code with a biased affine must; ours needs it not.
     """
-    order = torch.as_tensor(skeleton.flip_permutation, device=heatmaps.device)
+    order = upload(skeleton.flip_permutation, heatmaps.device)
     out = heatmaps.flip(-1).index_select(-3, order)
     if shift:
         out = torch.cat([out[..., :1], out[..., :-1]], dim=-1)

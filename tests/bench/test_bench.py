@@ -96,13 +96,13 @@ def test_a_bench_adds_up_and_leaves_nothing_behind(
     tmp_path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upright, "LEAST_LEAN_DEG", 181.0)  # nobody is seen twice
-    untouched = CropRunner._head, crops.warp_image
+    untouched = CropRunner._head, CropRunner.cut, crops.decode_heatmaps
     arguments = ["bench", "--model", "hrnet", "--detector", "full-frame", "--pairs", "3"]
     arguments += ["--max-frames", "5", "--no-growth", "--output", str(tmp_path), "--quiet"]
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 0
-    assert (CropRunner._head, crops.warp_image) == untouched
+    assert (CropRunner._head, CropRunner.cut, crops.decode_heatmaps) == untouched
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found["video"]["frames"] == found["poses"] == 5
     assert set(found["stages"]) == set(STAGES)

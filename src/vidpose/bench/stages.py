@@ -87,10 +87,8 @@ def clocked(estimator: PoseEstimator) -> Iterator[StageClock]:
     patch(Tracker, "flush", "track")
     patch(Follower, "detected", "track")
     patch(Follower, "posed", "track")
-    patch(crops_module, "warp_image", "crop")
-    patch(crops_module, "normalize_frames", "crop")
     patch(crops_module, "decode_heatmaps", "decode")
-    for method, stage in (("_extract", "backbone"), ("_head", "head")):
+    for method, stage in (("cut", "crop"), ("_extract", "backbone"), ("_head", "head")):
         patch(CropRunner, method, stage)
     try:
         yield clock

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vidpose.device import upload
 from vidpose.geometry import (
     apply_affine,
     crop_affine,
@@ -22,14 +23,13 @@ from vidpose.geometry import (
     flip_heatmaps,
     heatmap_to_input,
     invert_affine,
-    normalize_frames,
-    warp_image,
 )
+from vidpose.infer.cutters import Cutter, make_cutter
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
 
 if TYPE_CHECKING:
-    from vidpose.infer.engines import PoseNetwork
+    from vidpose.infer.engines import PoseRunner
 
 
 CENTRE_REACH = 2
@@ -155,6 +155,7 @@ class CropRunner:
         padding: by which the boxes grow (1.25: by 25 %).
         dtype: of autocast.
         network: the model in another engine, which then runs in its place.
+        cutter: cuts the crops; ``None``: that of the model's device.
     """
 
     def __init__(
@@ -167,7 +168,8 @@ class CropRunner:
         batch_size: int = 8,
         padding: float = 1.25,
         dtype: torch.dtype = torch.float32,
-        network: PoseNetwork | None = None,
+        network: PoseRunner | None = None,
+        cutter: Cutter | None = None,
     ) -> None:
         self.model = model
         self.skeleton = skeleton
@@ -178,6 +180,7 @@ class CropRunner:
         self.dtype = dtype
         self.network = network
         self.device = next(model.parameters()).device
+        self.cutter = make_cutter(self.device) if cutter is None else cutter
         self.frames_extracted = 0
         """Crops that went through the backbone so far, mirrored ones, too."""
 
@@ -265,9 +268,7 @@ class CropRunner:
 
     def cut(self, crops: Sequence[tuple[np.ndarray, np.ndarray]]) -> Tensor:
         """Images [H, W, 3] uint8 and their affines [2, 3] -> normalised crops [N, 3, h, w] on the device."""
-        cut = np.stack([warp_image(image, affine, self.model.input_size) for image, affine in crops])
-        # [N, h, w, 3] -> [N, 3, h, w], which in memory stays as it is: channels last
-        return normalize_frames(torch.from_numpy(cut).to(self.device).permute(0, 3, 1, 2))
+        return self.cutter.crops(crops, self.model.input_size)
 
     def heatmaps(self, frames: Tensor, windows: np.ndarray, *, flip_test: bool | None = None) -> Tensor:
         """Crops [N, 3, h, w] and clips [K, T] of positions in them -> heatmaps [K, J, h/4, w/4], float32."""
@@ -305,11 +306,12 @@ class CropRunner:
         """
         model = self.model
         points, peaks = decode_heatmaps(heatmaps, self.decoder, model.sigma)
-        in_crop = heatmap_to_input(points.cpu().numpy(), model.input_size, model.heatmap_size)  # [K, J, 2]
+        found = torch.cat([points, peaks[..., None]], dim=-1).cpu().numpy()  # [K, J, 3]: one transfer
+        in_crop = heatmap_to_input(found[..., :2], model.input_size, model.heatmap_size)  # [K, J, 2]
         placed = [
             apply_affine(invert_affine(affine), one) for affine, one in zip(affines, in_crop, strict=True)
         ]
-        return np.stack(placed), peaks.cpu().numpy().astype(np.float64)
+        return np.stack(placed), found[..., 2].astype(np.float64)
 
     def _key_heatmaps(self, features: dict[str, Tensor], windows: np.ndarray) -> Tensor:
         """Features [N, ...] and clips [K, T] -> heatmaps of the key frames [K, J, h/4, w/4], float32."""
@@ -335,10 +337,10 @@ class CropRunner:
         """Features [N, ...], clips [K, T] -> heatmaps [K, J, h/4, w/4], or of all frames [K, T, J, …]."""
         if self.network is not None:
             return self.network.heatmaps(features, windows)
-        index = torch.from_numpy(windows.reshape(-1)).to(self.device)  # [K, T] -> [K·T]
-        count = len(next(iter(features.values())))
-        if len(index) != count or not torch.equal(index, torch.arange(count, device=self.device)):
-            features = {name: value.index_select(0, index) for name, value in features.items()}
+        index = windows.reshape(-1)  # [K, T] -> [K·T]
+        if not np.array_equal(index, np.arange(len(next(iter(features.values()))))):
+            positions = upload(index, self.device)
+            features = {name: value.index_select(0, positions) for name, value in features.items()}
         model: Any = self.model
         heatmaps: Tensor = model.head(features).heatmaps
         return heatmaps

@@ -19,6 +19,7 @@ import torch
 from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
+from vidpose.infer.cutters import Cutter, make_cutter
 from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.second_look import Looker, LookFit, second_look, see
 from vidpose.infer.weights import load_pose_model
@@ -78,6 +79,7 @@ def build_detector(
     min_score: float = 0.2,
     nms_iou: float = 0.65,
     max_people: int = 100,
+    cutter: Cutter | None = None,
 ) -> Detector:
     """A detector by its name.
 
@@ -93,6 +95,8 @@ def build_detector(
         min_score: boxes below are left out, 0 to 1.
         nms_iou: of two boxes that overlap by more, the weaker goes; 1 keeps all.
         max_people: the best so many of a frame stay.
+        cutter: resizes frames for our own network, and cuts the crops of its second look; ``None``: that of
+            the device.
 
     Raises:
         InputError: nothing of that name, or a file that cannot be used.
@@ -114,11 +118,11 @@ def build_detector(
     if text in ("auto", "default", *list_set_names()):
         path, found_in = detector_file(weights if text == "auto" else text)
         model, options = load_detector(path, where), {"name": text, "weights": found_in}
-        return SmallDetector(model, limits, dtype, engine=name, int8=int8, **options)
+        return SmallDetector(model, limits, dtype, engine=name, int8=int8, cutter=cutter, **options)
     if text.lower().endswith(".safetensors") and Path(text).is_file():
         weights = set_name(weights) or DEFAULT
         model, options = load_detector(text, where), {"name": text, "weights": weights}
-        return SmallDetector(model, limits, dtype, engine=name, int8=int8, **options)
+        return SmallDetector(model, limits, dtype, engine=name, int8=int8, cutter=cutter, **options)
     source = HUB_DETECTORS.get(text, text)
     if source == text and not Path(text).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         raise InputError(
@@ -185,6 +189,7 @@ class SmallDetector:
         model: becomes this detector's own.
         weights: name of the set that the second look's pose model is taken from.
         engine, int8: of both networks, as :func:`vidpose.infer.engines.resolve_engine` gives them.
+        cutter: resizes frames and cuts crops; ``None``: that of the model's device.
 
     Raises:
         InputError: what the file says of a second look cannot be read.
@@ -200,6 +205,7 @@ class SmallDetector:
         weights: str = "default",
         engine: str = "torch",
         int8: bool = False,
+        cutter: Cutter | None = None,
     ) -> None:
         for part in (model.backbone, model.heads):
             fold_batch_norms(part)
@@ -207,6 +213,7 @@ class SmallDetector:
         self.limits = limits
         self.dtype = dtype
         self.name = name
+        self.cutter = make_cutter(next(model.parameters()).device) if cutter is None else cutter
         network = load_network(self.model, engine, dtype, int8=int8)
         self.network = None if network is None else network.maps
         self.engine = "torch" if network is None else network.engine
@@ -218,7 +225,7 @@ class SmallDetector:
             poses = load_pose_model(LOOKER, weights)[0].to(next(model.parameters()).device)
             fold_batch_norms(poses.backbone)
             poses = poses.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.look = Looker(poses, dtype, load_network(poses, engine, dtype))
+            self.look = Looker(poses, dtype, load_network(poses, engine, dtype), self.cutter)
 
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         limits = self.limits
@@ -229,9 +236,11 @@ class SmallDetector:
             "network": self.network,
         }
         if self.fit is None:
-            found = self.model.detect(images, min_score=limits.min_score, **shared)
+            prepare = self.cutter.letterbox
+            found = self.model.detect(images, min_score=limits.min_score, prepare=prepare, **shared)
         else:
-            found = second_look(self.look, self.fit, images, see(self.model, images, **shared))
+            seen = see(self.model, images, cutter=self.cutter, **shared)
+            found = second_look(self.look, self.fit, images, seen)
         return [
             self.limits.apply(boxes, scores, (image.shape[0], image.shape[1]))
             for image, (boxes, scores) in zip(images, found, strict=True)
@@ -278,15 +287,16 @@ class HubDetector:
         inputs = inputs.to(self.device)
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype != torch.float32):
             outputs = self.model(**inputs)
-        outputs.logits, outputs.pred_boxes = outputs.logits.float(), outputs.pred_boxes.float()
+        # Two transfers, and all the rest on the CPU: small steps on a GPU would wait for each other.
+        outputs.logits, outputs.pred_boxes = outputs.logits.float().cpu(), outputs.pred_boxes.float().cpu()
         sizes = [image.shape[:2] for image in images]
         results = self.processor.post_process_object_detection(
             outputs, threshold=self.limits.min_score, target_sizes=torch.tensor(sizes)
         )
         found = []
         for size, result in zip(sizes, results, strict=True):
-            people = (result["labels"] == self.person).cpu()
-            boxes, scores = result["boxes"].cpu()[people].numpy(), result["scores"].cpu()[people].numpy()
+            people = result["labels"] == self.person
+            boxes, scores = result["boxes"][people].numpy(), result["scores"][people].numpy()
             found.append(self.limits.apply(boxes, scores, (size[0], size[1])))
         return found
 

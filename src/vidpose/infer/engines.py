@@ -60,6 +60,21 @@ class Session(Protocol):
         ...
 
 
+class PoseRunner(Protocol):
+    """What runs a pose model in place of PyTorch's eager mode."""
+
+    engine: str
+    precision: str
+
+    def extract(self, frames: Tensor) -> dict[str, Tensor]:
+        """See :meth:`PoseNetwork.extract`."""
+        ...
+
+    def heatmaps(self, features: dict[str, Tensor], windows: np.ndarray) -> Tensor:
+        """See :meth:`PoseNetwork.heatmaps`."""
+        ...
+
+
 @dataclass
 class PoseNetwork:
     """A pose model in an engine."""

@@ -14,6 +14,7 @@ from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner
+from vidpose.infer.cutters import Cutter, make_cutter
 from vidpose.infer.detect import BoxFile, Detector, build_detector
 from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.smooth import KeypointSmoother
@@ -78,6 +79,8 @@ class PoseEstimator:
         padding: by which boxes grow before cropping.
         engine: what runs the networks on a CPU: ``torch``, ``openvino``, ``onnxruntime``, or ``auto``: the
             fastest that is installed and whose outputs are right (:mod:`vidpose.infer.engines`).
+        cutter: cuts crops, and resizes frames for our own detector; ``None``: on a CPU OpenCV, else the
+            device (:mod:`vidpose.infer.cutters`).
 
     Raises:
         InputError: an option that is not known, or weights that do not fit.
@@ -110,6 +113,7 @@ class PoseEstimator:
         hold_iou: float = 0.9,
         padding: float = 1.25,
         engine: str = "torch",
+        cutter: Cutter | None = None,
     ) -> None:
         if decoder not in DECODERS:
             raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(DECODERS)}")
@@ -152,6 +156,7 @@ class PoseEstimator:
         self.model = self.model.to(self.device).eval()
         if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.cutter = make_cutter(self.device) if cutter is None else cutter
         self.heatmap_skeleton = _skeleton_of(self.model)
         self.skeleton = POSETRACK15 if self._approximates else self.heatmap_skeleton
         self.detector: Detector = (
@@ -165,6 +170,7 @@ class PoseEstimator:
                 engine=engine,
                 min_score=min_box_score,
                 max_people=max_people,
+                cutter=self.cutter,
             )
         )
         if isinstance(self.detector, BoxFile):  # who gives boxes wants a pose for each
@@ -189,6 +195,7 @@ class PoseEstimator:
             padding=padding,
             dtype=self.dtype,
             network=network,
+            cutter=self.cutter,
         )
         self.upright = upright
         self.look = UprightRunner(self.runner) if upright else self.runner

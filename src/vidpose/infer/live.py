@@ -73,7 +73,7 @@ class FollowStream(PoseStream):
             if frame is None:
                 ended = True
             else:
-                self._images[position] = frame.image
+                self._keep(position, frame.image)
                 position += 1
                 waiting.append(frame)
             while waiting and (ended or len(waiting) > reach):
@@ -87,9 +87,24 @@ class FollowStream(PoseStream):
                     done = posed.popleft()
                     yield done.poses, done.frame.image
                 for old in [n for n in self._images if n < posed[0].key - reach]:
-                    del self._images[old]
+                    self._forget(old)
         yield from ((done.poses, done.frame.image) for done in posed)
         self._check_box_file()
+
+    def _keep(self, position: int, image: np.ndarray) -> None:
+        """Keeps a frame for the clips that will need it."""
+        self._images[position] = image
+        self._estimator.cutter.hold(image)
+
+    def _forget(self, position: int) -> None:
+        """The opposite; nothing happens where no such frame is kept."""
+        image = self._images.pop(position, None)
+        if image is not None:
+            self._estimator.cutter.release(image)
+
+    def _release(self) -> None:
+        for image in self._images.values():
+            self._estimator.cutter.release(image)
 
     def _detect(self, frame: VideoFrame) -> bool:
         """Asks the detector about the frame if it is time; whether it was."""
@@ -240,6 +255,7 @@ class LiveStream(FollowStream):
         self._poses.close()  # type: ignore[attr-defined]
         if self._reader is None:  # otherwise its thread closes the source
             self.video.close()
+        self._release()
 
     def _run(self) -> Iterator[tuple[FramePoses, np.ndarray]]:
         frames = paced(self.video, self._clock) if self._pace else self.video
@@ -257,11 +273,11 @@ class LiveStream(FollowStream):
                         break
                     continue
                 frame = arrived.frame
-                self._images[key] = frame.image
+                self._keep(key, frame.image)
                 self._join_detection(frame, workers)
                 poses = self._pose(frame, key)
                 key += 1
-                self._images.pop(key - 1 - self._estimator.runner.num_frames // 2, None)
+                self._forget(key - 1 - self._estimator.runner.num_frames // 2)
                 delay_s = self._clock.now() - arrived.at_s
                 self._handled += 1
                 self._delay_sum_s += delay_s

@@ -13,21 +13,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
-from vidpose.data.frames import reduce_image
 from vidpose.errors import InputError
 from vidpose.geometry import box_iou, clip_boxes, enclosing_box
 from vidpose.infer.crops import CropRunner, Strip
+from vidpose.infer.cutters import Cutter, Picture, make_cutter
 from vidpose.models.person_detector import MULTIPLE, DetectorOutput, PersonDetector, non_maximum_suppression
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import POSETRACK15
 
 if TYPE_CHECKING:
-    from vidpose.infer.engines import PoseNetwork
+    from vidpose.infer.engines import PoseRunner
 
 VIEWS: tuple[tuple[float, bool], ...] = ((1.0, False), (10 / 13, True), (2.0, False))
 """Size as a share of the detector's own, and whether mirrored: 416, 320 and 832 pixels for 416."""
@@ -54,37 +53,41 @@ def see(
     max_people: int = 100,
     dtype: torch.dtype = torch.float32,
     network: Callable[[Tensor], DetectorOutput] | None = None,
+    cutter: Cutter | None = None,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Per uint8 RGB image [H, W, 3] boxes [P, 4] and scores [P] of its ``VIEWS`` together.
 
     Boxes of one person are averaged by their scores. A view that misses a person gives the score 0.
+    ``cutter``: resizes the images; ``None``: that of the model's device.
     """
+    cutter = make_cutter(next(model.parameters()).device) if cutter is None else cutter
     options: dict[str, Any] = {
         "nms_iou": nms_iou,
         "max_people": max_people,
         "dtype": dtype,
         "network": network,
+        "prepare": cutter.letterbox,
     }
     options["min_score"] = FIRST_SCORE / len(VIEWS)
     sides = view_sides(model.long_side)
     # All views from one small copy: to shrink a large picture takes as long as to see it.
-    whole, images = images, [reduce_image(image, max(sides)) for image in images]
+    reduced = [cutter.reduce(image, max(sides)) for image in images]
     views = []
     for side, (_, mirrored) in zip(sides, VIEWS, strict=True):
-        shown = [cv2.flip(image, 1) if mirrored else image for image in images]
+        shown: list[Picture] = [cutter.mirror(image) if mirrored else image for image in reduced]
         found = model.detect(shown, long_side=side, **options)
         if mirrored:
             found = [
                 (boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [image.shape[1] - 1, 0] * 2, scores)
-                for image, (boxes, scores) in zip(images, found, strict=True)
+                for image, (boxes, scores) in zip(reduced, found, strict=True)
             ]
         views.append(found)
     results = []
-    for large, small, seen in zip(whole, images, zip(*views, strict=True), strict=True):
+    for large, small, seen in zip(images, reduced, zip(*views, strict=True), strict=True):
         boxes, scores = join_views(seen)
         kept = non_maximum_suppression(boxes, scores, nms_iou)
         kept = kept[scores[kept] >= FIRST_SCORE][:max_people]
-        ratio = np.tile(np.array(large.shape[1::-1]) / small.shape[1::-1], 2)
+        ratio = np.tile(np.array(large.shape[1::-1]) / np.array(small.shape[1::-1]), 2)
         results.append(((boxes[kept] + 0.5) * ratio - 0.5, scores[kept]))
     return results
 
@@ -155,13 +158,18 @@ class Looker:
         model: of PoseTrack's 15 joints, in eval mode on its device.
         dtype: of autocast.
         network: the model in another engine.
+        cutter: of :class:`CropRunner`.
     """
 
     def __init__(
-        self, model: PoseModel, dtype: torch.dtype = torch.float32, network: PoseNetwork | None = None
+        self,
+        model: PoseModel,
+        dtype: torch.dtype = torch.float32,
+        network: PoseRunner | None = None,
+        cutter: Cutter | None = None,
     ) -> None:
-        options: dict[str, Any] = {"flip_test": True, "batch_size": 16, "dtype": dtype, "network": network}
-        self._run = CropRunner(model, POSETRACK15, **options)
+        options: dict[str, Any] = {"dtype": dtype, "network": network, "cutter": cutter}
+        self._run = CropRunner(model, POSETRACK15, flip_test=True, batch_size=16, **options)
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]

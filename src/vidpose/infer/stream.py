@@ -120,6 +120,12 @@ class PoseStream:
         """Releases the source; later iteration gives nothing."""
         self._poses.close()  # type: ignore[attr-defined]
         self.video.close()
+        self._release()
+
+    def _release(self) -> None:
+        """Gives up the frames' copies on the device."""
+        for frame in self._held:
+            self._estimator.cutter.release(frame.image)
 
     def __enter__(self) -> PoseStream:
         return self
@@ -162,6 +168,7 @@ class PoseStream:
                 ended = True
             else:
                 new.append(_Frame(frame.index, frame.time_s, frame.file_name, frame.image))
+                self._estimator.cutter.hold(frame.image)
         if new:
             keys = [FrameKey(f.index, f.file_name) for f in new]
             self._held.extend(new)
@@ -226,7 +233,7 @@ class PoseStream:
             poses = estimator._without_doubles(poses)
             self._next_key = start + i + 1
             while self._first < self._next_key - reach:
-                self._held.popleft()
+                estimator.cutter.release(self._held.popleft().image)
                 self._first += 1
             yield poses, held.image
 

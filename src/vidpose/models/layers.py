@@ -100,7 +100,10 @@ def _deform_conv2d_by_grid_sampling(
     x_ = _lattice(columns, kw, stride[1], padding[1], dilation[1], wide, device).view(1, kw, 1, columns)
     shape = (kh, kw, rows, columns)
     regular = torch.stack(((y * (2 / height) - 1).expand(shape), (x_ * (2 / width) - 1).expand(shape)), dim=2)
-    unit = torch.tensor((2 / height, 2 / width), dtype=wide, device=device).view(1, 1, 2, 1)
+    # Filled on the device: a copy from memory would make GPUs wait, and cannot be in a CUDA graph.
+    unit = torch.stack(
+        [torch.full((1, 1, 1), 2 / side, dtype=wide, device=device) for side in (height, width)], 2
+    )
     grid = torch.addcmul(
         regular.view(1, points, 2, sites), offset.to(wide).reshape(-1, points, 2, sites), unit
     )

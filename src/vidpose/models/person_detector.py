@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -41,6 +41,10 @@ class DetectorOutput:
     """[N, h, w] centre heatmap before the sigmoid."""
     distances: Tensor
     """[N, 4, h, w] from the cell's centre to the left, top, right, bottom side, in input pixels, > 0."""
+
+
+Prepare: TypeAlias = Callable[[list[Any], int], tuple[Tensor, np.ndarray]]
+"""From N images of one size and the longer side to what :func:`letterbox_batch` returns."""
 
 
 @dataclass
@@ -127,7 +131,7 @@ class PersonDetector(nn.Module):
     @torch.inference_mode()
     def detect(
         self,
-        images: list[np.ndarray],
+        images: Sequence[np.ndarray | Tensor],
         *,
         min_score: float = 0.2,
         nms_iou: float = 0.6,
@@ -135,12 +139,14 @@ class PersonDetector(nn.Module):
         long_side: int | None = None,
         dtype: torch.dtype = torch.float32,
         network: Callable[[Tensor], DetectorOutput] | None = None,
+        prepare: Prepare | None = None,
     ) -> list[tuple[np.ndarray, np.ndarray]]:
         """People of uint8 RGB images [H, W, 3]: per image boxes [P, 4] (xyxy, its pixels) and scores [P].
 
         Images of one size go through the network together, on a CPU as many as are fast. Boxes are clipped to
         the image, best first.
         ``long_side``: of the input, if not the model's own. ``network``: runs in place of :meth:`forward`.
+        ``prepare``: makes its input, instead of :func:`letterbox_batch`, and may take other images.
         """
         found: list[tuple[np.ndarray, np.ndarray]] = [(np.zeros((0, 4)), np.zeros(0))] * len(images)
         by_size: dict[tuple[int, int], list[int]] = {}
@@ -153,16 +159,15 @@ class PersonDetector(nn.Module):
             most = max(_CPU_PIXELS // max(pixels, 1), 1) if parameter.device.type == "cpu" else len(members)
             groups += [(height, width, members[k : k + most]) for k in range(0, len(members), most)]
         for height, width, members in groups:
-            canvases, scales = zip(
-                *(letterbox(images[i], long_side or self.long_side) for i in members), strict=True
+            chosen_images: Any = [images[i] for i in members]
+            batch, scale = (
+                letterbox_batch(chosen_images, long_side or self.long_side, parameter.device)
+                if prepare is None
+                else prepare(chosen_images, long_side or self.long_side)
             )
-            batch = torch.from_numpy(normalize_image(np.stack(canvases)))
-            batch = batch.to(parameter.device, memory_format=torch.channels_last)
             with torch.autocast(parameter.device.type, dtype=dtype, enabled=dtype != torch.float32):
                 out = self(batch) if network is None else network(batch)
-            for i, boxes, scores, scale in zip(
-                members, *decode(out, max_people=2 * max_people), scales, strict=True
-            ):
+            for i, boxes, scores in zip(members, *decode(out, max_people=2 * max_people), strict=True):
                 boxes = (boxes + 0.5) / scale - 0.5  # the canvas' pixels -> the image's
                 boxes = np.clip(boxes, -0.5, np.array([width, height, width, height]) - 0.5)
                 wide = (boxes[:, 2] - boxes[:, 0] > 1) & (boxes[:, 3] - boxes[:, 1] > 1)
@@ -246,15 +251,38 @@ def letterbox(image: np.ndarray, long_side: int) -> tuple[np.ndarray, np.ndarray
     """
     import cv2
 
-    height, width = image.shape[:2]
+    (new_h, new_w), size, scales = letterbox_size((image.shape[0], image.shape[1]), long_side)
+    method = cv2.INTER_AREA if long_side < max(image.shape[:2]) else cv2.INTER_LINEAR
+    small = cv2.resize(image, (new_w, new_h), interpolation=method)
+    canvas = np.zeros((*size, 3), dtype=np.uint8)
+    canvas[:new_h, :new_w] = small
+    return canvas, scales
+
+
+def letterbox_size(
+    size: tuple[int, int], long_side: int
+) -> tuple[tuple[int, int], tuple[int, int], np.ndarray]:
+    """(height, width) of an image of ``size`` on the canvas of :func:`letterbox`, of the canvas, and the
+    scales [4]."""
+    height, width = size
     ratio = long_side / max(height, width)
     new_w, new_h = max(round(width * ratio), 1), max(round(height * ratio), 1)
-    method = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(image, (new_w, new_h), interpolation=method)
-    canvas = np.zeros((-(-new_h // MULTIPLE) * MULTIPLE, -(-new_w // MULTIPLE) * MULTIPLE, 3), dtype=np.uint8)
-    canvas[:new_h, :new_w] = small
-    scale_x, scale_y = new_w / width, new_h / height
-    return canvas, np.array([scale_x, scale_y, scale_x, scale_y])
+    canvas = -(-new_h // MULTIPLE) * MULTIPLE, -(-new_w // MULTIPLE) * MULTIPLE
+    return (new_h, new_w), canvas, np.array([new_w / width, new_h / height] * 2)
+
+
+def letterbox_batch(
+    images: Sequence[np.ndarray], long_side: int, device: torch.device
+) -> tuple[Tensor, np.ndarray]:
+    """The network's input for images [H, W, 3] uint8 of one size.
+
+    Returns:
+        The normalised canvases [N, 3, h, w] of :func:`letterbox` on the device, channels last in memory, and
+        their scales [4].
+    """
+    canvases = [letterbox(image, long_side) for image in images]
+    batch = torch.from_numpy(normalize_image(np.stack([canvas for canvas, _ in canvases])))
+    return batch.to(device, memory_format=torch.channels_last), canvases[0][1]
 
 
 def cell_centres(size: tuple[int, int], device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
@@ -281,7 +309,8 @@ def decode(out: DetectorOutput, *, max_people: int = 200) -> tuple[list[np.ndarr
     best, where = flat.topk(min(max_people, flat.shape[1]), dim=1)  # [N, P]
     boxes = cells_to_boxes(out.distances).flatten(2).transpose(1, 2)  # [N, h*w, 4]
     boxes = boxes.gather(1, where[..., None].expand(-1, -1, 4))
-    return list(boxes.cpu().numpy().astype(np.float64)), list(best.cpu().numpy().astype(np.float64))
+    found = torch.cat([boxes, best[..., None]], dim=-1).cpu().numpy().astype(np.float64)  # one transfer
+    return list(found[..., :4]), list(found[..., 4])
 
 
 def non_maximum_suppression(boxes: np.ndarray, scores: np.ndarray, iou: float) -> np.ndarray:

@@ -80,6 +80,7 @@ def test_a_glob_without_matches_and_a_camera_that_is_not_there(estimate, tmp_pat
         ({"precision": "int4"}, "int8"),
         ({"precision": "int8"}, "needs engine openvino"),
         ({"engine": "tensorrt"}, "known: auto, torch, openvino, onnxruntime"),
+        ({"decode": "gpu"}, "known here: cpu, auto"),
         ({"hold": "99"}, "16"),
         ({"min-box-score": "x"}, "--min-box-score"),
         ({"colour": "red"}, "--colour"),

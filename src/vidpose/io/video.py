@@ -19,6 +19,7 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
 from vidpose.errors import InputError
+from vidpose.io.hardware import find_accelerators, is_accelerated, restore_colors, tell_software
 from vidpose.io.sources import Source, expand_sources, find_source, image_file_name
 from vidpose.io.video_writer import VideoWriter
 
@@ -112,7 +113,10 @@ class VideoSource:
 
 
 def open_video(
-    source: str | int | os.PathLike[str] | Sequence[str | os.PathLike[str]], *, fps: float | None = None
+    source: str | int | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    fps: float | None = None,
+    decode: str = "cpu",
 ) -> VideoSource:
     """Opens a video file, image folder, glob of images, image, list of images, camera or URL.
 
@@ -123,20 +127,28 @@ def open_video(
             URL that FFmpeg opens; or a list of image paths.
         fps: rate of an image sequence. Without it the sequence has ``fps`` ``None`` and its ``time_s`` counts
             at 25 frames per second.
+        decode: what decodes videos, cameras and streams: of :func:`vidpose.io.hardware.decode_names`. Where a
+            device cannot, the CPU does, and a line on standard error says so.
 
     Raises:
-        InputError: the source is missing, empty, cut off, not a video, or has no frame that can be decoded.
+        InputError: an unknown ``decode``, or the source is missing, empty, cut off, not a video, or has no
+            frame that can be decoded.
     """
     found = find_source(source)
     log = _DamageLog(found.label)
     if found.kind == "images":
         return VideoSource(found.name, fps, len(found.images), _image_frames(found.images, fps, log), log)
-    stream = _Stream(found)
+    stream = _open_stream(found, decode)
+    accelerated = stream.accelerated
     try:
         return VideoSource(found.name, stream.fps, stream.num_frames, _video_frames(stream, log), log)
-    except BaseException:
+    except BaseException as error:
         stream.close()
-        raise
+        if not (accelerated and isinstance(error, InputError)):
+            raise
+        reason = str(error)
+    tell_software(found.label, decode, reason)
+    return open_video(source, fps=fps)
 
 
 class _DamageLog:
@@ -205,10 +217,12 @@ def _image_frames(paths: list[Path], fps: float | None, log: _DamageLog) -> Iter
 class _Stream:
     """An open container and its video stream."""
 
-    def __init__(self, source: Source, threads: str = "AUTO") -> None:
+    def __init__(self, source: Source, threads: str = "AUTO", accelerator: Any = None) -> None:
         self.source = source
         self.live = source.kind in ("camera", "stream")
-        self.container = _open_container(source)
+        self.accelerated = False
+        """A device decodes it."""
+        self.container = _open_container(source, accelerator)
         try:
             self.stream = self._choose_stream()
         except BaseException:
@@ -266,20 +280,56 @@ class _Stream:
         self.container.close()
 
 
-def _open_container(source: Source) -> Any:
+def _open_stream(source: Source, decode: str) -> _Stream:
+    """The source, decoded by the first device that can, or in software."""
+    accelerators = find_accelerators(decode)
+    reason = _needs_cpu(source) if accelerators else ""
+    for accelerator in accelerators if not reason else ():
+        try:
+            stream = _Stream(source, "SLICE", accelerator)
+        except (InputError, RuntimeError) as error:  # of the device, or of the source: that shows below
+            reason = str(error)
+            continue
+        if is_accelerated(stream.stream):
+            stream.accelerated = True
+            return stream
+        reason = f"it does not decode {stream.stream.codec_context.name}"
+        stream.close()
+    stream = _Stream(source)
+    if accelerators and decode != "auto":
+        tell_software(source.label, decode, reason)
+    return stream
+
+
+def _needs_cpu(source: Source) -> str:
+    """Why no device can decode a source; empty: one may. PyAV brings back a device's frames without their
+    side data, to which the display matrix belongs."""
+    if source.path is None:
+        return "devices decode files alone"
+    stream = _Stream(source)
+    try:
+        frame = next(iter(_Decoder(stream)), None)
+        turned = frame is not None and frame.side_data.get(SideDataType.DISPLAYMATRIX) is not None
+    finally:
+        stream.close()
+    return "it says how it is turned, which a device's frames do not" if turned else ""
+
+
+def _open_container(source: Source, accelerator: Any = None) -> Any:
     options: dict[str, str] = {}
+    extra = {} if accelerator is None else {"hwaccel": accelerator}
     try:
         if source.kind == "camera":
             device, driver, options = _camera_device(source.camera)
-            return av.open(device, format=driver, options=options, timeout=NETWORK_TIMEOUT_S)
+            return av.open(device, format=driver, options=options, timeout=NETWORK_TIMEOUT_S, **extra)
         if source.kind == "stream":
             if source.label.startswith("rtsp"):
                 options = {"rtsp_transport": "tcp"}
-            return av.open(source.label, options=options, timeout=NETWORK_TIMEOUT_S)
+            return av.open(source.label, options=options, timeout=NETWORK_TIMEOUT_S, **extra)
         path = source.path
         if path is not None and path.is_file() and path.stat().st_size == 0:
             raise InputError(f"{source.label}: is empty, a video is needed")
-        return av.open(f"file:{path}")  # "file:" because FFmpeg takes "a:b.mp4" for a protocol
+        return av.open(f"file:{path}", **extra)  # "file:" because FFmpeg takes "a:b.mp4" for a protocol
     except av.FFmpegError as error:
         problem = error.strerror or str(error)
         if isinstance(error, av.InvalidDataError):
@@ -335,6 +385,8 @@ def _video_frames(stream: _Stream, log: _DamageLog) -> Iterator[VideoFrame]:
                 if origin is None and frame.pts is not None:
                     start = stream.stream.start_time
                     origin = frame.pts if start is None else min(start, frame.pts)
+                if stream.accelerated:
+                    restore_colors(frame, stream.stream.codec_context)
                 image = _upright(frame, reformatter)
                 size = size or image.shape
                 if image.shape != size:

@@ -13,6 +13,8 @@ from vidpose.cli_data import app as data_app
 from vidpose.cli_labels import propagate, review, suggest
 from vidpose.cli_options import (
     AsJson,
+    CudaGraphs,
+    Decode,
     Detector,
     Device,
     Engine,
@@ -107,6 +109,8 @@ def estimate(
             show_default=False,
         ),
     ] = None,
+    decode: Decode = "cpu",
+    cuda_graphs: CudaGraphs = False,
     hold: Annotated[
         int,
         typer.Option(
@@ -147,6 +151,8 @@ def estimate(
         detect_every=detect_every,
         live=live,
         hold=hold,
+        decode=decode,
+        cuda_graphs=cuda_graphs,
         overwrite=overwrite,
         quiet=quiet,
     )

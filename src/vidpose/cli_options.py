@@ -25,6 +25,20 @@ Engine = Annotated[
         "onnxruntime.",
     ),
 ]
+Decode = Annotated[
+    str,
+    typer.Option(
+        "--decode",
+        help="What decodes videos: cpu, auto (a device that can, else the CPU), or a device such as cuda. "
+        "Devices are not tried yet.",
+    ),
+]
+CudaGraphs = Annotated[
+    bool,
+    typer.Option(
+        "--cuda-graphs", help="Networks by CUDA graphs, of few batch sizes. Not tried on a GPU yet."
+    ),
+]
 Detector = Annotated[
     str,
     typer.Option(

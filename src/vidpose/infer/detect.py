@@ -19,6 +19,7 @@ import torch
 from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import clip_boxes
+from vidpose.infer.cuda_graphs import GraphedDetector, GraphedPoseModel, Recorder
 from vidpose.infer.cutters import Cutter, make_cutter
 from vidpose.infer.engines import load_network, resolve_engine
 from vidpose.infer.second_look import Looker, LookFit, second_look, see
@@ -80,6 +81,7 @@ def build_detector(
     nms_iou: float = 0.65,
     max_people: int = 100,
     cutter: Cutter | None = None,
+    record: Recorder | None = None,
 ) -> Detector:
     """A detector by its name.
 
@@ -97,6 +99,7 @@ def build_detector(
         max_people: the best so many of a frame stay.
         cutter: resizes frames for our own network, and cuts the crops of its second look; ``None``: that of
             the device.
+        record: runs our own network and its second look by CUDA graphs (:mod:`vidpose.infer.cuda_graphs`).
 
     Raises:
         InputError: nothing of that name, or a file that cannot be used.
@@ -115,14 +118,13 @@ def build_detector(
         return BoxFile(text, limits)
     where = resolve_device(device) if isinstance(device, str) else device
     name, dtype, int8 = resolve_engine(engine, precision, where)
+    shared: dict[str, Any] = {"engine": name, "int8": int8, "cutter": cutter, "record": record}
     if text in ("auto", "default", *list_set_names()):
         path, found_in = detector_file(weights if text == "auto" else text)
-        model, options = load_detector(path, where), {"name": text, "weights": found_in}
-        return SmallDetector(model, limits, dtype, engine=name, int8=int8, cutter=cutter, **options)
+        return SmallDetector(load_detector(path, where), limits, dtype, name=text, weights=found_in, **shared)
     if text.lower().endswith(".safetensors") and Path(text).is_file():
         weights = set_name(weights) or DEFAULT
-        model, options = load_detector(text, where), {"name": text, "weights": weights}
-        return SmallDetector(model, limits, dtype, engine=name, int8=int8, cutter=cutter, **options)
+        return SmallDetector(load_detector(text, where), limits, dtype, name=text, weights=weights, **shared)
     source = HUB_DETECTORS.get(text, text)
     if source == text and not Path(text).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
         raise InputError(
@@ -190,6 +192,7 @@ class SmallDetector:
         weights: name of the set that the second look's pose model is taken from.
         engine, int8: of both networks, as :func:`vidpose.infer.engines.resolve_engine` gives them.
         cutter: resizes frames and cuts crops; ``None``: that of the model's device.
+        record: runs both networks by CUDA graphs.
 
     Raises:
         InputError: what the file says of a second look cannot be read.
@@ -206,6 +209,7 @@ class SmallDetector:
         engine: str = "torch",
         int8: bool = False,
         cutter: Cutter | None = None,
+        record: Recorder | None = None,
     ) -> None:
         for part in (model.backbone, model.heads):
             fold_batch_norms(part)
@@ -216,6 +220,8 @@ class SmallDetector:
         self.cutter = make_cutter(next(model.parameters()).device) if cutter is None else cutter
         network = load_network(self.model, engine, dtype, int8=int8)
         self.network = None if network is None else network.maps
+        if record is not None:
+            self.network = GraphedDetector(self.model, dtype, record).maps
         self.engine = "torch" if network is None else network.engine
         self.precision = precision_name(dtype) if network is None else network.precision
         self.fit = LookFit.from_card(model.card)
@@ -225,7 +231,8 @@ class SmallDetector:
             poses = load_pose_model(LOOKER, weights)[0].to(next(model.parameters()).device)
             fold_batch_norms(poses.backbone)
             poses = poses.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            self.look = Looker(poses, dtype, load_network(poses, engine, dtype), self.cutter)
+            runner = GraphedPoseModel(poses, dtype, record) if record is not None else None
+            self.look = Looker(poses, dtype, runner or load_network(poses, engine, dtype), self.cutter)
 
     def __call__(self, images: list[np.ndarray], keys: Sequence[FrameKey] | None = None) -> list[Detection]:
         limits = self.limits

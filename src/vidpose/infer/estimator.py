@@ -14,14 +14,16 @@ from vidpose.device import precision_name, resolve_device
 from vidpose.errors import InputError
 from vidpose.geometry import DECODERS
 from vidpose.infer.crops import CropRunner
+from vidpose.infer.cuda_graphs import find_recorder, graph_pose_model
 from vidpose.infer.cutters import Cutter, make_cutter
 from vidpose.infer.detect import BoxFile, Detector, build_detector
-from vidpose.infer.engines import load_network, resolve_engine
+from vidpose.infer.engines import PoseRunner, load_network, resolve_engine
 from vidpose.infer.smooth import KeypointSmoother
 from vidpose.infer.stream import MAX_GROUP, PoseStream
 from vidpose.infer.track import TRACKERS, Tracker
 from vidpose.infer.upright import UprightRunner
 from vidpose.infer.weights import load_pose_model
+from vidpose.io.hardware import check_decode
 from vidpose.io.sources import find_source
 from vidpose.io.video import open_video
 from vidpose.models.hrnet import fold_batch_norms
@@ -81,6 +83,9 @@ class PoseEstimator:
             fastest that is installed and whose outputs are right (:mod:`vidpose.infer.engines`).
         cutter: cuts crops, and resizes frames for our own detector; ``None``: on a CPU OpenCV, else the
             device (:mod:`vidpose.infer.cutters`).
+        cuda_graphs: the networks run by CUDA graphs (:mod:`vidpose.infer.cuda_graphs`); a line on standard
+            error says where that cannot be.
+        decode: what decodes videos: ``cpu``, ``auto``, or a device (:mod:`vidpose.io.hardware`).
 
     Raises:
         InputError: an option that is not known, or weights that do not fit.
@@ -114,6 +119,8 @@ class PoseEstimator:
         padding: float = 1.25,
         engine: str = "torch",
         cutter: Cutter | None = None,
+        cuda_graphs: bool = False,
+        decode: str = "cpu",
     ) -> None:
         if decoder not in DECODERS:
             raise InputError(f"unknown decoder {decoder!r}; known: {', '.join(DECODERS)}")
@@ -133,6 +140,8 @@ class PoseEstimator:
             raise InputError("a live source is followed by poses: tracker 'none' has no identities")
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
+        check_decode(decode)
+        self.decode = decode
         self.device = resolve_device(device)
         engine_name, self.dtype, _ = resolve_engine(engine, precision, self.device)
         tracking: dict[str, Any] = {
@@ -157,6 +166,7 @@ class PoseEstimator:
         if self.device.type != "mps":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.cutter = make_cutter(self.device) if cutter is None else cutter
+        record = find_recorder(self.device) if cuda_graphs else None
         self.heatmap_skeleton = _skeleton_of(self.model)
         self.skeleton = POSETRACK15 if self._approximates else self.heatmap_skeleton
         self.detector: Detector = (
@@ -171,6 +181,7 @@ class PoseEstimator:
                 min_score=min_box_score,
                 max_people=max_people,
                 cutter=self.cutter,
+                record=record,
             )
         )
         if isinstance(self.detector, BoxFile):  # who gives boxes wants a pose for each
@@ -185,7 +196,10 @@ class PoseEstimator:
         self.max_people = max_people
         self.hold = hold
         self.hold_iou = hold_iou
-        network = load_network(self.model, engine_name, self.dtype)
+        network: PoseRunner | None = (
+            graph_pose_model(self.model, self.dtype, record) if record is not None else None
+        )
+        network = network or load_network(self.model, engine_name, self.dtype)
         self.runner = CropRunner(
             self.model,
             self.heatmap_skeleton,
@@ -255,7 +269,7 @@ class PoseEstimator:
             )
         if live:
             warm_up(self)
-        video = open_video(source)
+        video = open_video(source, decode=self.decode)
         if live and (self.live or video.num_frames is None):  # a video that a server holds need not be live
             return LiveStream(self, video, stop, pace=video.num_frames is not None)
         followed = self._tracker == "poses" and video.fps is not None

@@ -144,7 +144,7 @@ def export_model(model: PoseModel, path: str | os.PathLike[str]) -> ExportReport
         raise InputError(f"{path}: unknown export format {suffix or '(no suffix)'}; use .onnx or .pt2")
     label, write = writers[suffix]
     name = model.config.get("name") or model.name
-    if _takes_flow(model):
+    if takes_flow(model):
         raise InputError(
             f"{path}: {name} takes motion from optical flow, whose estimator is not part of the graph; "
             'export a model that was built and trained with another switch motion="..."'
@@ -205,7 +205,7 @@ def export_parts(model: PoseModel, backbone: str | os.PathLike[str], head: str |
         InputError: the model takes motion from optical flow, which is not part of the graph.
         MissingExtraError: PyTorch's exporter needs ``onnxscript``.
     """
-    if _takes_flow(model):
+    if takes_flow(model):
         raise InputError(f"{model.name} takes motion from optical flow, which is not part of the graph")
     num_frames = model.num_frames if model.kind == "video" else 1
     frames = torch.zeros(num_frames + 4, 3, *model.input_size)
@@ -237,7 +237,8 @@ def _free(name: str) -> Any:
     return torch.export.Dim(name, min=1, max=2**16)
 
 
-def _takes_flow(model: PoseModel) -> bool:
+def takes_flow(model: PoseModel) -> bool:
+    """Whether a model takes motion from optical flow, which is not part of its graph."""
     return any(isinstance(part, FlowEncoder) for part in model.head.modules())
 
 

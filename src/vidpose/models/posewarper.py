@@ -138,14 +138,20 @@ class PoseWarperHead(nn.Module):
             clips = torch.arange(len(clip), device=clip.device)
             return PoseOutput(self.warper(clip[clips, drawn], key, sampled[clips, drawn]))
         centre = self.num_frames // 2
-        frames = [t for t in range(self.num_frames) if self.warp_key or t != centre]
-        keys = key[:, None].expand(-1, len(frames), -1, -1, -1)
-        warped = self.warper(*(x.flatten(0, 1) for x in (clip[:, frames], keys, sampled[:, frames])))
-        warped = warped.unflatten(0, (-1, len(frames)))  # [B·T, J, h, w] -> [B, T, J, h, w]
-        out = (weights[:, frames, None, None, None] * warped).sum(dim=1)
+        sources, moved, shares = (self._warped(x) for x in (clip, sampled, weights))
+        keys = key[:, None].expand_as(sources)
+        warped = self.warper(*(x.flatten(0, 1) for x in (sources, keys, moved)))
+        warped = warped.unflatten(0, shares.shape)  # [B·T, J, h, w] -> [B, T, J, h, w]
+        out = (shares[..., None, None, None] * warped).sum(dim=1)
         if not self.warp_key:
             out = out + weights[:, centre, None, None, None] * sampled[:, centre]
         return PoseOutput(out)
+
+    def _warped(self, x: Tensor) -> Tensor:
+        """What is of the frames that are warped, of all frames' [B, T, ...]. Slices, because a list of
+        positions would make a GPU wait."""
+        centre = self.num_frames // 2
+        return x if self.warp_key else torch.cat([x[:, :centre], x[:, centre + 1 :]], dim=1)
 
     def _candidates(self, weights: Tensor) -> Tensor:
         """Frames that training may draw [B, T]: those that count; the key frame only if it is ever warped."""

@@ -42,13 +42,21 @@ class CudaRecorder:
 
     All graphs of one function share their working memory. That is right because they run one after the other,
     and outputs are copied before the next one runs.
+
+    Args:
+        device: on which the functions compute.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._pools: dict[Function, Any] = {}
 
     def __call__(self, function: Function, inputs: Tensors) -> Callable[[], Tensors]:
         """See :data:`Recorder`."""
+        with torch.cuda.device(self._device):
+            return self._record(function, inputs)
+
+    def _record(self, function: Function, inputs: Tensors) -> Callable[[], Tensors]:
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
@@ -62,7 +70,8 @@ class CudaRecorder:
             outputs = function(inputs)
 
         def replay() -> Tensors:
-            graph.replay()
+            with torch.cuda.device(self._device):
+                graph.replay()
             return outputs
 
         return replay
@@ -231,7 +240,7 @@ def _autocast(device: torch.device, dtype: torch.dtype) -> Callable[[Function], 
 def find_recorder(device: torch.device) -> Recorder | None:
     """What records graphs on a device; ``None``, and a line on standard error: nothing does."""
     if device.type == "cuda":
-        return CudaRecorder()
+        return CudaRecorder(device)
     print(
         f"vidpose: CUDA graphs need a CUDA device: on {device.type} the networks run without",
         file=sys.stderr,

@@ -27,6 +27,7 @@ from vidpose.cli_options import (
     print_json,
     whole_numbers,
 )
+from vidpose.cpus import limit_threads
 from vidpose.errors import InputError
 
 app = typer.Typer(
@@ -602,6 +603,7 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: exit status 0 done, 2 wrong input or options (one line), 1 anything else."""
+    limit_threads()
     try:
         status = app(args=arguments, standalone_mode=False)
     except InputError as error:

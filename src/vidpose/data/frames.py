@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vidpose import progress
+from vidpose.cpus import usable_cpus
 from vidpose.data.dataset import Frame, PoseDataset
 from vidpose.data.readers import read_image
 from vidpose.errors import InputError
@@ -280,7 +281,7 @@ class FrameStore:
                 "free; use data.cache=pack or none"
             )
         # Frames of one video file come from one decoder, in order; images from as many threads as there are.
-        threads = 1 if (self._numbers[wanted] >= 0).any() else os.cpu_count() or 1
+        threads = 1 if (self._numbers[wanted] >= 0).any() else usable_cpus()
         with ThreadPoolExecutor(max_workers=threads) as pool:
             images = pool.map(self._decode, wanted)
             shown = progress.track(images, "reading frames", total=len(wanted), unit="frames", quiet=quiet)

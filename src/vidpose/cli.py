@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -29,6 +30,7 @@ from vidpose.cli_options import (
 )
 from vidpose.cpus import limit_threads
 from vidpose.errors import InputError
+from vidpose.stopping import Stopped, stoppable
 
 app = typer.Typer(
     name="vidpose",
@@ -602,14 +604,24 @@ def _root(
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: exit status 0 done, 2 wrong input or options (one line), 1 anything else."""
+    """Entry point: exit status 0 done, 2 wrong input or options (one line), 1 anything else.
+
+    Stopped from outside: 128 and the signal's number, as shells have it; 130 is Ctrl-C, 143 SIGTERM.
+    """
     limit_threads()
     try:
-        status = app(args=arguments, standalone_mode=False)
+        with stoppable():
+            status = app(args=arguments, standalone_mode=False)
     except InputError as error:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("stopped", 130)
+    except Stopped as stop:
+        _fail("stopped", stop.status)
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt):  # Lightning makes this of Ctrl-C
+            _fail("stopped", 130)
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -629,7 +641,8 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _fail(message: str, status: int) -> None:
-    print(f"vidpose: {' '.join(message.split())}", file=sys.stderr)
+    with suppress(OSError):  # the terminal may be gone
+        print(f"vidpose: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(status)
 
 

@@ -6,6 +6,8 @@ import json
 import os
 import pickle
 import re
+import subprocess
+import sys
 import tarfile
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +245,13 @@ def test_a_broken_off_pack_is_continued(root: Path, tmp_path: Path, monkeypatch:
     assert pack_frames(bad).kept == 18
 
 
+def left_by_a_killed_call(path: Path) -> None:
+    write = "import os, signal, sys; from vidpose.io.files import atomic_path\n"
+    write += "with atomic_path(sys.argv[1]): os.kill(os.getpid(), signal.SIGKILL)"
+    subprocess.run([sys.executable, "-c", write, str(path)])
+    assert any(file.name.startswith(f".{path.stem}-") for file in path.parent.iterdir())
+
+
 def content_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
@@ -253,8 +262,8 @@ def test_packing_leaves_what_is_not_of_a_pack_as_it_is(root: Path, tmp_path: Pat
     for name in names:
         (tmp_path / name).write_text("[1]\n" if name == "list.jsonl" else '{"mine": 1}\n')
     before = content_of(tmp_path)
-    (tmp_path / ".train-00003-ab12_x9z.tar").write_text("left by a call that was killed")
-    (tmp_path / ".index-ab12_x9z.jsonl").write_text("left by a call that was killed")
+    for name in ("train-00003.tar", "index.jsonl"):
+        left_by_a_killed_call(tmp_path / name)
     for _ in range(2):
         pack_frames(root, tmp_path, splits=["train"])
         made = {"index.jsonl", "train-00000.jsonl", "train-00000.tar"}
@@ -270,7 +279,7 @@ def test_a_file_of_the_user_that_has_a_name_of_the_pack_is_not_replaced(
     pack_frames(root, tmp_path, splits=["val"])
     for suffix in (".tar", ".jsonl") if name.startswith("val") else ():
         (tmp_path / f"val-00000{suffix}").unlink()
-    (tmp_path / ".val-00000-ab12_x9z.tar").write_text("left by a call that was killed")
+    left_by_a_killed_call(tmp_path / "val-00000.tar")
     (tmp_path / name).write_bytes(text.encode("latin-1"))
     before = content_of(tmp_path)
     with pytest.raises(InputError, match=rf"{re.escape(name)}: is there already and is not of a pack; .*-o"):

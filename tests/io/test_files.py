@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from vidpose.errors import InputError
-from vidpose.io.files import atomic_path, content_digest, left_temporaries
+from vidpose.io.files import atomic_path, content_digest, sweep_temporaries, write_text
 
 FULL = """
 import resource, sys
@@ -33,15 +35,29 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_file(tmp_path: Path) -> None
     assert path.read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_temporaries_of_a_killed_process_are_known_by_their_names(tmp_path: Path) -> None:
+def test_temporaries_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
     with atomic_path(tmp_path / "a-1.tar") as temporary:
-        assert left_temporaries(tmp_path, r"a-\d", ".tar") == [temporary]
-        for stems, suffix in (("b", ".tar"), (r"a-\d", ".json"), ("a", ".tar")):
-            assert left_temporaries(tmp_path, stems, suffix) == []
-    for name in (".a-1.tar", ".a-1-backup.tar", "a-1-ab12cd34.tar", ".a-1-AB12CD34.tar"):
-        (tmp_path / name).write_text("mine")
-    assert left_temporaries(tmp_path, r"a-\d", ".tar") == []
-    assert left_temporaries(tmp_path / "none", "a", ".tar") == []
+        assert temporary.suffix == ".tar" and temporary.parent == tmp_path
+        dead = temporary.name.replace(f"-{os.getpid()}-", f"-{gone.pid}-")
+        machine = re.search(r"-vidpose-([0-9a-f]{8})-", dead)
+        assert machine and dead != temporary.name
+        elsewhere = dead.replace(machine[1], "0123abcd")
+        stay = {temporary.name, elsewhere, ".a-1-backup.tar", ".a-1-ab12cd34.tar", dead[1:]}
+        for name in {*stay, dead} - {temporary.name}:
+            (tmp_path / name).write_text("x")
+        (tmp_path / f"{dead}.d").mkdir()
+        (tmp_path / f"{dead}.d" / "x").write_text("x")
+        sweep_temporaries(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == stay
+    sweep_temporaries(tmp_path / "none")
+
+
+def test_a_name_as_long_as_file_systems_take(tmp_path: Path) -> None:
+    for stem in ("n" * 250, "\N{GREEK SMALL LETTER PI}" * 125):
+        write_text(tmp_path / f"{stem}.json", "x")
+        assert (tmp_path / f"{stem}.json").read_text() == "x"
 
 
 def test_a_digest_is_that_of_content_and_of_names_below_a_folder(tmp_path: Path) -> None:

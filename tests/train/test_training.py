@@ -262,6 +262,39 @@ def test_killed_run_continues_exactly(tmp_path: Path, one_thread: None) -> None:
     assert not list((tmp_path / "killed").glob(".*"))
 
 
+TRAIN_AND_STOP = """
+import os, signal, sys
+from lightning.pytorch import Trainer
+from vidpose.cli import main
+
+save = Trainer.save_checkpoint
+
+def save_and_stop(trainer, path):
+    save(trainer, path)
+    os.kill(os.getpid(), int(sys.argv[1]))
+
+Trainer.save_checkpoint = save_and_stop
+main(["train", "hrnet_small", *sys.argv[2:], "--quiet"])
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_says_so_and_leaves_no_half_checkpoint(
+    root: Path, tmp_path: Path, number: int, status: int
+) -> None:
+    options = [
+        *SMALL, f"data.root={root}", "model.input_size=[32, 32]", "train.batch_size=2",
+        "train.checkpoint_every_steps=1", f"output={tmp_path / 'run'}",
+    ]  # fmt: skip
+    command = [sys.executable, "-c", TRAIN_AND_STOP, str(int(number)), *options]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1:]) == (status, ["vidpose: stopped"])
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "run").glob(".*"))
+
+
 def test_run_folders_are_not_overwritten(learnt, root: Path, tmp_path: Path) -> None:
     options = [
         *SMALL, f"data.root={root}", f"output={learnt.output}", "data.val_split=train", "data.augment=none",

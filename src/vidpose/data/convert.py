@@ -9,7 +9,6 @@ import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -40,7 +39,7 @@ from vidpose.data.layouts.fields import (
 from vidpose.data.layouts.recognise import read_labels
 from vidpose.data.layouts.write_coco import coco_document
 from vidpose.errors import InputError
-from vidpose.io.files import atomic_path, check_writable
+from vidpose.io.files import atomic_path, check_writable, temporary_folder
 from vidpose.progress import track
 from vidpose.skeletons import SKELETONS
 
@@ -411,18 +410,15 @@ def _write_folder(splits: list[PoseDataset], out: Path, to: str, images: str, qu
 def _new_folder(out: Path) -> Iterator[Path]:
     """A folder beside ``out`` that takes its place when the block ends without an error."""
     target = out.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
-        os.replace(temporary, target)
+        with temporary_folder(target) as temporary:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o777 & ~umask)
+            os.replace(temporary, target)
     except OSError as error:
         raise InputError(f"{out}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 # --- images ------------------------------------------------------------------------------------------------

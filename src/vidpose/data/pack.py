@@ -12,7 +12,6 @@ import io
 import json
 import os
 import queue
-import re
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -37,7 +36,7 @@ from vidpose.data.frames import (
 )
 from vidpose.data.readers import list_splits, read_dataset
 from vidpose.errors import InputError
-from vidpose.io.files import atomic_path, check_writable, left_temporaries, write_text
+from vidpose.io.files import atomic_path, check_writable, sweep_temporaries, write_text
 
 SHARD_FRAMES = 512
 """A shard is closed after so many frames, at the end of a video."""
@@ -134,7 +133,7 @@ def pack_frames(
     found = {name: _kept(folder, name, items, header) for name, items in shards}
     kept = {name: entry for name, entry in found.items() if entry is not None}
     (folder / INDEX).unlink(missing_ok=True)  # from here on the pack is incomplete
-    _delete_temporaries(folder, names)
+    sweep_temporaries(folder)
     todo = [(name, items) for name, items in shards if name not in kept]
     written = _write_all(folder, todo, header, options, workers, quiet)
     entries = [*others, *(kept.get(name) or written[name] for name, _ in shards)]
@@ -273,16 +272,6 @@ def _other_shards(folder: Path, header: dict[str, Any], mine: set[str]) -> list[
 def _split(name: str) -> str:
     """``train-00000`` -> ``train``."""
     return name.rpartition("-")[0]
-
-
-def _delete_temporaries(folder: Path, names: set[str]) -> None:
-    """What a call of these splits left when it was killed."""
-    shards = "|".join(rf"{re.escape(split)}-\d{{5}}" for split in set(map(_split, names)))
-    for path in [
-        *left_temporaries(folder, shards, ".tar"),
-        *left_temporaries(folder, f"{shards}|{Path(INDEX).stem}", ".jsonl"),
-    ]:
-        path.unlink()
 
 
 def _delete_stale(folder: Path, names: set[str]) -> None:

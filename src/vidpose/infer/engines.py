@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from vidpose.device import (
     resolve_precision,
 )
 from vidpose.errors import InputError, MissingExtraError
-from vidpose.io.files import atomic_path, read_json, write_json
+from vidpose.io.files import atomic_path, read_json, temporary_folder, write_json
 from vidpose.models.export import WINDOWS, export_detector, export_parts
 from vidpose.models.person_detector import DetectorOutput, PersonDetector
 from vidpose.models.video_model import PoseModel
@@ -377,7 +376,7 @@ def _quantize(store: _Store, model: PersonDetector) -> None:
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
         )
-    with tempfile.TemporaryDirectory(dir=store.folder) as folder:
+    with temporary_folder(store.quantized) as folder:
         openvino.save_model(quantized, f"{folder}/int8.xml", compress_to_fp16=False)
         os.replace(f"{folder}/int8.bin", store.quantized.with_suffix(".bin"))
         os.replace(f"{folder}/int8.xml", store.quantized)

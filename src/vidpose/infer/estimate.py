@@ -57,7 +57,7 @@ class EstimateSummary:
     max_delay_s: float | None = None
     """Of a live source: the longest time from a frame's arrival to its poses."""
     interrupted: bool = False
-    """A live source that was ended with Ctrl-C."""
+    """A live source that was ended with Ctrl-C or SIGTERM."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -90,7 +90,7 @@ def estimate(
     Writes ``out_dir/<stem>.json`` (the suffix follows ``format``) for each source and, with ``save_video``,
     ``out_dir/<stem>.mp4``; each appears whole or not at all. Two sources of one stem get ``stem`` and
     ``stem_2``. Where one of several sources cannot be used, the others are still done before the error is
-    raised. Ctrl-C ends a camera or stream and keeps what it gave.
+    raised. Ctrl-C or SIGTERM ends a camera or stream and keeps what it gave.
 
     A file that is there already is replaced if it says that it was made of the same source; of others one
     stops the call before any work. CSV does not say so, and a camera or stream is never the same again.
@@ -249,21 +249,25 @@ def _draw(stream: PoseStream, poses: FramePoses, estimator: PoseEstimator, min_s
 
 @contextmanager
 def _interruptible(live: bool) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, for live sources; the second one interrupts as usual."""
+    """An event that Ctrl-C or SIGTERM sets, for live sources; another Ctrl-C interrupts as usual."""
     event = threading.Event()
     if not live or threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def ask(number: int, frame: Any) -> None:
         if event.is_set():
-            raise KeyboardInterrupt
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
         event.set()
         print("stopping: the poses so far are being written; Ctrl-C again to give up", file=sys.stderr)
 
-    signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,10 +6,13 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +34,15 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{target.stem}-", suffix=target.suffix, dir=target.parent)
+        _sweep_once(str(target.parent.absolute()))
+        handle, name = tempfile.mkstemp(
+            prefix=_temporary_prefix(target.stem), suffix=target.suffix, dir=target.parent
+        )
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
-    os.close(handle)
     temporary = Path(name)
     try:
+        os.close(handle)
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
@@ -50,19 +56,83 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def left_temporaries(folder: str | os.PathLike[str], stems: str, suffix: str) -> list[Path]:
-    """What :func:`atomic_path` left in a folder when its process was killed.
+@contextmanager
+def temporary_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A new folder beside ``target``, which need not exist; gone when the block ends.
 
-    Args:
-        folder: need not exist.
-        stems: a regular expression for the stems of the files that were being written. suffix: theirs.
-
-    Folders of :func:`tempfile.mkdtemp` that were to become ``stem`` have such names, too.
+    Raises:
+        OSError: it cannot be made.
     """
-    if not Path(folder).is_dir():
-        return []
-    name = re.compile(rf"\.(?:{stems})-[a-z0-9_]{{8}}{re.escape(suffix)}")  # as mkstemp names them
-    return [path for path in Path(folder).iterdir() if name.fullmatch(path.name)]
+    place = Path(target)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    _sweep_once(str(place.parent.absolute()))
+    folder = Path(tempfile.mkdtemp(prefix=_temporary_prefix(place.name), dir=place.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Deletes what killed processes of this machine have left of files and folders that they were writing.
+
+    Only what :func:`atomic_path` and :func:`temporary_folder` have named, and nothing of a process that lives
+    or may live: those of another machine or container stay.
+    """
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return
+    for name in names:
+        match = _TEMPORARY.fullmatch(name)
+        if match is None or match["machine"] != _machine() or _lives(int(match["process"])):
+            continue
+        path = Path(folder) / name
+        with suppress(OSError):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+
+@lru_cache(maxsize=1024)
+def _sweep_once(folder: str) -> None:
+    """Once per process: folders with very many files take their time."""
+    sweep_temporaries(folder)
+
+
+_TEMPORARY = re.compile(r"\..*-vidpose-(?P<machine>[0-9a-f]{8})-(?P<process>\d+)-[a-z0-9_]{8}(\..*)?")
+_LONGEST_STEM = 150
+"""Bytes of a file's own name in its temporary's: file systems take names of 255 bytes."""
+
+
+def _temporary_prefix(stem: str) -> str:
+    """``.STEM-vidpose-MACHINE-PROCESS-``: says whose a temporary is, and whether anybody still writes it."""
+    short = os.fsdecode(os.fsencode(stem)[:_LONGEST_STEM]) if len(os.fsencode(stem)) > _LONGEST_STEM else stem
+    return f".{short}-vidpose-{_machine()}-{os.getpid()}-"
+
+
+@cache
+def _machine() -> str:
+    """Names the machine, or the container on it, whose numbers of processes mean the same."""
+    try:
+        numbering = str(os.stat("/proc/self/ns/pid").st_ino)
+    except OSError:
+        numbering = ""
+    return hashlib.blake2b(f"{platform.node()} {numbering}".encode(), digest_size=4).hexdigest()
+
+
+def _lives(process: int) -> bool:
+    """Whether there is such a process; on Windows one cannot ask without harm, so: yes."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's
+        pass
+    return True
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -319,24 +319,32 @@ class Checkpoints(lightning.Callback):
             return
         self.losses.check(module)
         temporary = self.folder / ".last-writing.ckpt"
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            if temporary.is_file():
-                with open(temporary, "rb") as file:
-                    os.fsync(file.fileno())
-            os.replace(temporary, self.folder / "last.ckpt")
-            if improved:
-                self._keep_best()
+        try:
+            trainer.save_checkpoint(temporary)
+            if trainer.is_global_zero:
+                if temporary.is_file():
+                    with open(temporary, "rb") as file:
+                        os.fsync(file.fileno())
+                os.replace(temporary, self.folder / "last.ckpt")
+                if improved:
+                    self._keep_best()
+        except BaseException:
+            if trainer.is_global_zero and temporary.is_file():
+                temporary.unlink()
+            raise
 
     def _keep_best(self) -> None:
         temporary = self.folder / ".best-writing.ckpt"
         temporary.unlink(missing_ok=True)
         try:
-            # A second name for the same file: last.ckpt is replaced, never written into.
-            os.link(self.folder / "last.ckpt", temporary)
-        except OSError:
-            shutil.copyfile(self.folder / "last.ckpt", temporary)
-        os.replace(temporary, self.folder / "best.ckpt")
+            try:
+                # A second name for the same file: last.ckpt is replaced, never written into.
+                os.link(self.folder / "last.ckpt", temporary)
+            except OSError:
+                shutil.copyfile(self.folder / "last.ckpt", temporary)
+            os.replace(temporary, self.folder / "best.ckpt")
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def on_save_checkpoint(self, trainer: Any, module: Any, checkpoint: dict[str, Any]) -> None:
         # Where to go on is our own count of steps: the loop's counters differ between Lightning's versions.

@@ -6,10 +6,10 @@ import hashlib
 import multiprocessing
 import os
 import shutil
-import tempfile
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 
 from vidpose.errors import InputError
-from vidpose.io.files import atomic_path, left_temporaries, read_json, write_json
+from vidpose.io.files import atomic_path, read_json, temporary_folder, write_json
 from vidpose.progress import track
 from vidpose.skeletons import POSETRACK15, POSETRACK18
+from vidpose.stopping import Stopped
 
 from .render import FrameTruth, check_settings, generate_video
 
@@ -184,14 +185,33 @@ def _run(jobs: list, workers: int) -> Iterator[dict[str, Any]]:
             yield from map(_make_video, jobs)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), context, cv2.setNumThreads, (1,)) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), context, _begin_worker) as pool:
         pending = [pool.submit(_make_video, job) for job in jobs]
         try:
             for done in as_completed(pending):
                 yield done.result()
+        except (Stopped, GeneratorExit):  # of the signal only this process has heard
+            for process in list(pool._processes.values()):
+                process.terminate()
+            raise
         finally:
             for future in pending:
                 future.cancel()
+
+
+def _begin_worker() -> None:
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGTERM, _stop_worker)
+
+
+def _stop_worker(number: int, frame: Any) -> None:
+    """Ends the video that is being made, and keeps the process from making another."""
+    global _stopped
+    _stopped = True
+    raise SystemExit(128 + number)
+
+
+_stopped = False
 
 
 @contextmanager
@@ -262,6 +282,8 @@ def _film(
 
 
 def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[str, Any]:
+    if _stopped:
+        raise SystemExit(128 + signal.SIGTERM)
     root, settings, index, write, assets = Path(job[0]), job[1], job[2], job[3], job[4]
     split, frames, size = settings["split"], settings["frames"], settings["size"]
     name = video_name(split, settings["seed"], index)
@@ -271,8 +293,6 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
     if kept is not None:
         return {"name": name, "kept": True, "people": kept}
     labels.unlink(missing_ok=True)
-    for left in left_temporaries(folder.parent, name, ""):  # of a killed run
-        shutil.rmtree(left, ignore_errors=True)
     film = _film(settings, index, assets)
     truths: list[FrameTruth] = []
     with _frame_folder(folder if write != "video" else None) as images:
@@ -348,19 +368,16 @@ def _frame_folder(folder: Path | None) -> Iterator[Path | None]:
     if folder is None:
         yield None
         return
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
-    try:
+    with ExitStack() as stack:
+        try:
+            temporary = stack.enter_context(temporary_folder(folder))
+        except OSError as error:
+            raise InputError(f"{folder}: cannot be written: {error.strerror or error}") from error
         yield temporary
         os.chmod(temporary, 0o755)
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _place(settings: dict[str, Any], index: int) -> str:

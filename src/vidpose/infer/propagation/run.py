@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -18,7 +17,7 @@ from vidpose.data.dataset import Frame, Person, PoseDataset
 from vidpose.device import resolve_device
 from vidpose.errors import InputError
 from vidpose.infer.weights import load_pose_model, pose_file
-from vidpose.io.files import check_writable
+from vidpose.io.files import check_writable, temporary_folder
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
 from vidpose.weight_sets import set_name, tell_weights
@@ -81,11 +80,9 @@ class PropagatedLabels:
         check_output(target, [], format)
         name = format or file_format(target, self.format)
         joints = self.skeleton.name if name == "coco" and self.skeleton.name != "coco17" else None
-        folder = target.absolute().parent
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=folder) as temporary:
-                made = Path(temporary) / target.name
+            with temporary_folder(target.absolute()) as temporary:
+                made = temporary / target.name
                 try:
                     write_labels([self.data], made, name, joints=joints)
                 except InputError as error:

@@ -55,7 +55,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import contact_sheet
 import cv2
@@ -91,7 +91,7 @@ from vidpose.evaluate.table import COLUMNS
 from vidpose.infer.crops import CropRunner, Strip, make_windows
 from vidpose.infer.upright import UprightRunner
 from vidpose.infer.weights import load_pose_model
-from vidpose.io.files import read_json, write_json
+from vidpose.io.files import check_writable, read_json, write_json
 from vidpose.models.factory import list_models, load_model
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import SKELETONS, Skeleton, convert_keypoints
@@ -524,10 +524,18 @@ def compare(
     return {"people": len(people.scored), "resampled": groups, "models": results, "intervals": rows}
 
 
+class OneLineParser(argparse.ArgumentParser):
+    """Says what is wrong in one line, without the options that there are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {' '.join(message.split())}\n")
+
+
+PICTURES = (".jpg", ".jpeg", ".png")
+
+
 def parse_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = OneLineParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "models", nargs="+", help=f"weights files, MODEL:default for those that ship, {MEDIAPIPE}"
     )
@@ -560,10 +568,52 @@ def parse_options() -> argparse.Namespace:
     options = parser.parse_args()
     if not options.lsp and not options.data:
         parser.error("nothing to score: give --lsp or --data")
-    if options.every < 1:
-        parser.error(f"--every is {options.every}: 1 or more is needed")
+    for name in ("every", "batch_size"):
+        value = getattr(options, name)
+        if value < 1:
+            parser.error(f"--{name.replace('_', '-')} is {value}: 1 or more is needed")
+    try:
+        check_files(options.out, options.pictures)
+    except InputError as error:
+        parser.error(str(error))
     options.error = parser.error
     return options
+
+
+def check_files(out: Path | None, pictures: Path | None) -> None:
+    """Finds out before any work whether the results can be written.
+
+    Raises:
+        InputError: they cannot.
+    """
+    if pictures is not None and pictures.suffix.lower() not in PICTURES:
+        raise InputError(f"--pictures {pictures}: the name of a picture ends in {', '.join(PICTURES)}")
+    for name, path in (("--out", out), ("--pictures", pictures)):
+        if path is None:
+            continue
+        if path.is_dir():
+            raise InputError(f"{name} {path}: is a folder; name a file")
+        check_writable(path.absolute().parent)
+        path.absolute().parent.mkdir(parents=True, exist_ok=True)
+
+
+def check_mediapipe(python: Path) -> None:
+    """Finds out before any work whether a Python has what benchmarks/mediapipe_poses.py needs.
+
+    Raises:
+        InputError: it has not, or is none.
+    """
+    needed = ("mediapipe", "ai_edge_litert", "cv2", "numpy")
+    code = f"from importlib.util import find_spec; print(*(n for n in {needed} if find_spec(n) is None))"
+    advice = "benchmarks/mediapipe_poses.py says how to make an environment for it"
+    try:
+        done = subprocess.run([str(python), "-c", code], check=True, capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{MEDIAPIPE}: --mediapipe-python {python} does not run: {why}") from error
+    if done.stdout.strip():
+        lacks = ", ".join(done.stdout.split())
+        raise InputError(f"{MEDIAPIPE}: --mediapipe-python {python} lacks {lacks}; {advice}")
 
 
 def sheet_paths(path: Path | None, count: int) -> list[Path]:
@@ -578,6 +628,8 @@ def sheet_paths(path: Path | None, count: int) -> list[Path]:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All data sets in turn."""
     torch.set_grad_enabled(False)
+    if MEDIAPIPE in options.models:
+        check_mediapipe(options.mediapipe_python)
     device = resolve_device("auto")
     settings = Settings(
         options.flip_test,
@@ -615,12 +667,25 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def failures(results: dict[str, Any]) -> list[str]:
+    """The models that have no scores, and why."""
+    return [
+        f"{name} on {title}: {scores['none']}"
+        for title, data in results["data"].items()
+        for name, scores in data["models"].items()
+        if "none" in scores
+    ]
+
+
 def main() -> None:
     options = parse_options()
     try:
         results = run(options)
         if options.out:
             write_json(options.out, plain(results), indent=1)
+        failed = failures(results)
+        if failed:
+            raise InputError(f"not scored: {'; '.join(failed)}")
     except InputError as error:
         options.error(str(error))
 

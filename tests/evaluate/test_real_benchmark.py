@@ -163,3 +163,55 @@ def test_the_protocols_score_of_right_poses_is_full_without_the_joints_that_a_mo
     assert people.protocol is not None
     scores = people.protocol(found)
     assert scores["mAP"] == 100 and scores["joints"] == 14 and "Head" not in scores and scores["Hip"] == 100
+
+
+def refused(arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line with which the command ends, status 2."""
+    monkeypatch.setattr(sys, "argv", ["real.py", *arguments])
+    with pytest.raises(SystemExit) as exit:
+        real.main()
+    said = capsys.readouterr().err
+    assert exit.value.code == 2 and said.startswith("real.py: ") and len(said.splitlines()) == 1, said
+    return said
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--batch-size", "0"], "--batch-size is 0: 1 or more"),
+        (["--every", "-1"], "--every is -1: 1 or more"),
+        (["--batch-size", "many"], "invalid int value"),
+        (["--out", "{folder}"], "is a folder"),
+        (["--out", "{folder}/file/x.json"], "is a file"),
+        (["--pictures", "{folder}"], "ends in .jpg"),
+        (["--pictures", "x.txt"], "ends in .jpg"),
+        (["--colour"], "--colour"),
+        (["mediapipe:full", "--mediapipe-python", "{folder}/none"], "No such file"),
+        (["mediapipe:full", "--mediapipe-python", "{empty}"], "lacks mediapipe"),
+    ],
+)
+def test_wrong_options_are_one_line_before_any_work(
+    options: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    (tmp_path / "file").touch()
+    empty = tmp_path / "python"  # one that has no packages
+    empty.write_text(f'#!/bin/sh\nexec {sys.executable} -I -S "$@"\n')
+    empty.chmod(0o755)
+    filled = [text.format(folder=tmp_path, empty=empty) for text in options]
+    assert told in refused(["--data", "none:val", "hrnet:default", *filled], monkeypatch, capsys)
+
+
+def test_a_model_that_was_not_scored_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    root = make_posetrack(tmp_path / "data", splits=("val",), videos=1)
+
+    def find_poses(*about: object) -> None:
+        raise InputError("no joint in common")
+
+    monkeypatch.setattr(real, "find_poses", find_poses)
+    monkeypatch.setattr(real, "open_model", lambda name: (None, name))
+    out = tmp_path / "new" / "out.json"
+    told = refused(["mine.safetensors", "--data", f"{root}:val", "--out", str(out)], monkeypatch, capsys)
+    assert "not scored: mine.safetensors on" in told and "no joint in common" in told
+    assert "no joint in common" in out.read_text()

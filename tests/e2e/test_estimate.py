@@ -51,7 +51,7 @@ def test_a_video_becomes_poses_and_an_annotated_video(estimate, video, truth, tm
     assert result["categories"][0]["keypoints"] == list(POSETRACK18.joints)
     assert result["info"]["source"] == str(video) and result["info"]["details"]["model"] == "tdmi"
     ids = {image["id"] for image in result["images"]}
-    assert len(ids) == FRAMES and len(result["annotations"]) == summary["people"] > 0
+    assert len(ids) == FRAMES and len(result["annotations"]) == summary["poses"] > 0
     for row in result["annotations"]:
         assert row["image_id"] in ids and isinstance(row["track_id"], int)
         keypoints = np.array(row["keypoints"]).reshape(17, 3)
@@ -61,13 +61,22 @@ def test_a_video_becomes_poses_and_an_annotated_video(estimate, video, truth, tm
     # The true boxes were given: every labelled person has a pose, and one identity throughout.
     labels = json.loads(truth.read_text())
     assert len(result["annotations"]) >= len(labels["annotations"])
-    assert summary["tracks"] == len({a["track_id"] for a in labels["annotations"]})
+    assert summary["people"] == summary["tracks"] == len({a["track_id"] for a in labels["annotations"]})
 
     drawn, plain = frames_of(tmp_path / "out" / f"{name}.mp4"), frames_of(video)
     assert len(drawn) == len(plain) == FRAMES and drawn[0].shape == (*SIZE, 3)
     for a, b in zip(drawn, plain, strict=True):
         assert (np.abs(a.astype(int) - b) > 60).any(axis=-1).mean() > 0.002  # something is drawn …
         assert np.median(np.abs(a.astype(int) - b)) < 12  # … over the same picture
+
+
+def test_without_identities_nobody_counts_people(estimate, video, truth, tmp_path):
+    answer = estimate(video, tmp_path, "--tracker", "none", "--quiet", "--json", model="hrnet")
+    (summary,) = answer.json
+    labels = json.loads(truth.read_text())
+    assert summary["people"] is None and summary["poses"] >= len(labels["annotations"]) > 0
+    said = estimate(video, tmp_path, "--tracker", "none", "--quiet", model="hrnet").out
+    assert f"{FRAMES} frames, {summary['poses']} poses (" in said
 
 
 @pytest.mark.parametrize("format", ["posetrack18", "posetrack17", "coco", "csv", "parquet"])

@@ -109,6 +109,25 @@ def test_a_drawn_video_of_another_source_stays(estimate, clip, other, tmp_path):
     assert (out / "x.mp4").read_bytes() == other.read_bytes() != before
 
 
+def test_poses_do_not_stand_beside_the_drawn_video_of_another_source(estimate, clip, other, tmp_path):
+    out = tmp_path / "out"
+    assert estimate(clip, out, "--save-video").status == 0
+    assert estimate(clip, out, "--overwrite").status == 0
+    assert (out / "x.mp4").is_file()  # of the same source
+    (out / "x.json").unlink()
+    refused(estimate(other, out), out / "x.mp4", "another source", "--overwrite")
+    assert [path.name for path in out.iterdir()] == ["x.mp4"]
+    assert estimate(other, out, "--overwrite").status == 0
+    assert [path.name for path in out.iterdir()] == ["x.json"]
+
+
+def test_a_drawn_video_that_is_read_stays(estimate, clip, tmp_path):
+    assert estimate(clip, tmp_path / "out", "--save-video").status == 0
+    before = (tmp_path / "out" / "x.mp4").read_bytes()
+    assert estimate(tmp_path / "out" / "x.mp4", tmp_path / "out", "--overwrite").status == 0
+    assert (tmp_path / "out" / "x.mp4").read_bytes() == before
+
+
 def test_csv_does_not_say_what_it_was_made_of(estimate, clip, tmp_path):
     assert estimate(clip, tmp_path, "--format", "csv").status == 0
     refused(estimate(clip, tmp_path, "--format", "csv"), "x.csv", "does not say", "--overwrite")

@@ -23,7 +23,7 @@ from vidpose.io.formats import SOURCE_DIGEST, format_suffix, result_digest, save
 from vidpose.io.outputs import THERE, check_replaceable
 from vidpose.io.sources import expand_sources, find_source, source_digest
 from vidpose.io.spool import FrameSpool
-from vidpose.io.video_writer import VideoWriter, drawn_digest
+from vidpose.io.video_writer import NO_DIGEST, VideoWriter, drawn_digest
 from vidpose.results import FramePoses
 from vidpose.view.draw import draw_poses
 from vidpose.weight_sets import tell_weights
@@ -39,10 +39,10 @@ class EstimateSummary:
     video: str | None
     """The annotated video."""
     frames: int
-    people: int
-    """Poses over all frames."""
-    tracks: int
-    """Different people."""
+    people: int | None
+    """Different people, by their identities; ``None``: the tracker ``none`` gives no identities."""
+    poses: int
+    """Over all frames."""
     skipped: int
     """Frames that could not be decoded and are not in the result."""
     seconds: float
@@ -60,15 +60,16 @@ class EstimateSummary:
     """A live source that was ended with Ctrl-C or SIGTERM."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "tracks": self.people}  # its name before there was `people`
 
     def __str__(self) -> str:
         skipped = f", {self.skipped} frames could not be decoded" if self.skipped else ""
         if self.max_delay_s is not None:
             skipped += f", {self.dropped} frames dropped, delay at most {self.max_delay_s:.2f} s"
         drawn = f" and {self.video}" if self.video else ""
+        people = "" if self.people is None else f"{self.people} people, "
         return (
-            f"{self.source}: {self.frames} frames, {self.tracks} people, {self.people} poses{skipped} "
+            f"{self.source}: {self.frames} frames, {people}{self.poses} poses{skipped} "
             f"({self.fps:.1f} frames/s) -> {self.output}{drawn}"
         )
 
@@ -93,7 +94,9 @@ def estimate(
     raised. Ctrl-C or SIGTERM ends a camera or stream and keeps what it gave.
 
     A file that is there already is replaced if it says that it was made of the same source; of others one
-    stops the call before any work. CSV does not say so, and a camera or stream is never the same again.
+    stops the call before any work. CSV does not say so, and a camera or stream is never the same again. A
+    video that was drawn over another source does not stay beside the new result: it stops the call, too, or
+    goes with ``overwrite``.
 
     Args:
         sources: videos, image folders, globs, camera indices, URLs.
@@ -118,12 +121,13 @@ def estimate(
     videos = [target.with_name(f"{target.name.removesuffix(suffix)}.mp4") for target in targets]
     digests = [source_digest(find_source(source)) for source in inputs]
     read = [*inputs, *(str(options[name]) for name in ("detector", "weights") if name in options)]
+    kept = [Path(name) for name in read if Path(name).is_file()]
     for source, digest, target, video in zip(inputs, digests, targets, videos, strict=True):
-        for path in [target, video] if save_video else [target]:
+        for path in [target, video] if save_video or _is_stale(video, digest, kept) else [target]:
             check_replaceable(
                 path,
                 overwrite=overwrite,
-                inputs=[name for name in read if Path(name).is_file()],
+                inputs=kept,
                 objection=partial(_objection, source=source, digest=digest),
             )
     if estimator is None:
@@ -142,6 +146,10 @@ def estimate(
                 raise
             failures.append(error)
             continue
+        if drawn is None and _is_stale(video, digest, kept):
+            video.unlink()
+            if not quiet:
+                print(f"{video}: was drawn over another source, and is deleted", file=sys.stderr)
         summaries.append(done)
     if failures:
         told = "; ".join(map(str, failures))
@@ -159,6 +167,14 @@ def _objection(path: Path, source: str, digest: str | None) -> str | None:
     if made_of is None:
         return f"{THERE} and does not say that it was made of {name}"
     return None if made_of == digest else f"was made of another source than {name}"
+
+
+def _is_stale(video: Path, digest: str | None, inputs: Sequence[Path]) -> bool:
+    """Whether an annotated video that vidpose has drawn would stand beside the poses of another source."""
+    if not video.is_file() or any(video.samefile(path) for path in inputs):
+        return False
+    made_of = drawn_digest(video)
+    return made_of is not None and (digest is None or made_of != digest)
 
 
 def unique_stems(sources: Sequence[str]) -> list[str]:
@@ -188,7 +204,7 @@ def _estimate_one(
 ) -> EstimateSummary:
     live = bool(estimator.live) or find_source(source).kind in ("camera", "stream")
     began = time.monotonic()
-    people, tracks = 0, set()
+    num_poses, track_ids = 0, set()
     with ExitStack() as stack:
         interrupted = stack.enter_context(_interruptible(live))
         stream = stack.enter_context(estimator.stream(source, stop=interrupted.is_set))
@@ -196,11 +212,13 @@ def _estimate_one(
         writer = None
         if video is not None:
             size = stream.height, stream.width
-            writer = stack.enter_context(VideoWriter(video, stream.fps, size, source_digest=digest))
+            writer = stack.enter_context(
+                VideoWriter(video, stream.fps, size, source_digest=digest or NO_DIGEST)
+            )
         for poses in progress.track(stream, stream.name, total=stream.num_frames, unit="frames", quiet=quiet):
             frames.append(poses)
-            people += len(poses)
-            tracks.update(poses.track_ids.tolist())
+            num_poses += len(poses)
+            track_ids.update(poses.track_ids.tolist())
             if writer is not None:
                 writer.write(_draw(stream, poses, estimator, min_draw_score), poses.time)
         seconds = time.monotonic() - began
@@ -209,15 +227,15 @@ def _estimate_one(
             result.info = {SOURCE_DIGEST: digest, **result.info}
         save_poses(result, target, format)
         count = len(frames)
-    if not people and not quiet:
+    if not num_poses and not quiet:
         print(f"{stream.name}: {_why_nobody(stream, estimator)}", file=sys.stderr)
     return EstimateSummary(
         source=source,
         output=str(target),
         video=str(video) if video is not None else None,
         frames=count,
-        people=people,
-        tracks=len(tracks),
+        people=None if stream.info["tracker"] == "none" else len(track_ids),
+        poses=num_poses,
         skipped=stream.skipped,
         seconds=round(seconds, 3),
         fps=round(count / max(seconds, 1e-9), 2),

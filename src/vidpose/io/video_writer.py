@@ -25,6 +25,8 @@ _ENCODERS: tuple[tuple[str, int, dict[str, str]], ...] = (
 
 
 _COMMENT = "Poses drawn by vidpose; source "
+NO_DIGEST = "0"
+"""``source_digest`` of what is drawn over a camera or stream, which is never the same again."""
 
 
 class VideoWriter:

@@ -181,6 +181,40 @@ def test_a_network_is_exported_and_checked_once(empty_cache, no_export, monkeypa
     assert len(checked) == 1 and capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("digests", [True, False])
+def test_a_damaged_network_is_made_anew(engine, digests, cache, capsys):
+    """Cut off, or with other bytes; where no digest was kept the engine's own refusal tells."""
+    need(engine)
+    model = pose_model("hrnet")
+    assert load_network(model, engine, torch.float32) is not None
+    (folder,) = (cache / "engines").glob("hrnet-*")
+    whole = (folder / "backbone.onnx").read_bytes()
+    (folder / "backbone.onnx").write_bytes(whole[: len(whole) // 2])
+    if not digests:
+        checks = json.loads((folder / "checks.json").read_text())
+        (folder / "checks.json").write_text(json.dumps({k: v for k, v in checks.items() if "sha" not in k}))
+    capsys.readouterr()
+    network = load_network(model, engine, torch.float32)
+    assert network is not None and network.engine == engine
+    told = [line for line in capsys.readouterr().err.splitlines() if "made anew" in line]
+    assert len(told) == 1 and str(folder) in told[0] and "hrnet" in told[0]
+    assert ("backbone.onnx is not what was written" if digests else "pars") in told[0].replace("Pars", "pars")
+    frames = torch.randn(2, 3, 64, 32)
+    found = network.heatmaps(network.extract(frames), np.array([[0], [1]]))
+    with torch.no_grad():
+        expected = model(frames[:, None]).heatmaps
+    torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-3)
+    assert load_network(model, engine, torch.float32) is not None
+    assert capsys.readouterr().err == ""
+
+
+def test_the_reason_of_an_engine_is_told_whole():
+    said = "Exception from src/a.cpp:97:\nException from src/b.cpp:5:\n[ONNX Error] the file ends early.\n\n"
+    assert engines._reason(RuntimeError(said)) == "[ONNX Error] the file ends early."
+    assert engines._reason(RuntimeError("")) == "RuntimeError"
+
+
 def test_other_weights_settings_and_code_are_other_networks(cache):
     model = pose_model("hrnet")
     before = model_digest(model)

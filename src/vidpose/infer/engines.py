@@ -35,7 +35,7 @@ from vidpose.device import (
     resolve_precision,
 )
 from vidpose.errors import InputError, MissingExtraError
-from vidpose.io.files import atomic_path, read_json, temporary_folder, write_json
+from vidpose.io.files import atomic_path, content_digest, read_json, temporary_folder, write_json
 from vidpose.models.export import WINDOWS, export_detector, export_parts
 from vidpose.models.person_detector import DetectorOutput, PersonDetector
 from vidpose.models.video_model import PoseModel
@@ -46,6 +46,9 @@ CACHE_VARIABLE = "VIDPOSE_CACHE"
 INT8 = "int8"
 MIN_GAIN = 0.97
 """``auto`` leaves PyTorch for an engine that takes at most this share of its time."""
+_FILES = "sha256 of files"
+_LONGEST = 300
+"""Characters of an engine's own words that are told."""
 
 
 class Session(Protocol):
@@ -248,25 +251,45 @@ class _Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         kinds = ("network",) if isinstance(model, PersonDetector) else ("backbone", "head")
         self.networks = [self.folder / f"{kind}.onnx" for kind in kinds]
-        self.quantized = self.folder / "int8.xml"
+        self.quantized = [self.folder / "int8.xml", self.folder / "int8.bin"]
 
     def read(self, key: str) -> dict[str, Any]:
         """What was found under a key; empty: nothing yet."""
-        return dict(self._all().get(key) or {})
+        return self._all().get(key, {})
 
     def write(self, key: str, **values: Any) -> dict[str, Any]:
         """Adds to what is known under a key, and returns all of it."""
         known = self._all()
-        known[key] = {**(known.get(key) or {}), **values}
+        known[key] = {**known.get(key, {}), **values}
         write_json(self.folder / "checks.json", known, indent=1)
-        return dict(known[key])
+        return known[key]
 
-    def _all(self) -> dict[str, Any]:
+    def remember(self, *paths: Path) -> None:
+        """Keeps the digests of files that were written, by which :meth:`damage` knows them."""
+        self.write(_FILES, **{path.name: content_digest(path) for path in paths})
+
+    def damage(self) -> str | None:
+        """What is wrong with a file that was kept; ``None``: nothing is known to be."""
+        for name, digest in self.read(_FILES).items():
+            path = self.folder / name
+            if not path.is_file():
+                return f"{path} is missing"
+            if content_digest(path) != digest:
+                return f"{path} is not what was written"
+        return None
+
+    def clear(self) -> None:
+        """Deletes the files and what was found about them."""
+        for path in (*self.networks, *self.quantized, self.folder / "checks.json"):
+            path.unlink(missing_ok=True)
+
+    def _all(self) -> dict[str, dict[str, Any]]:
         try:
             known = read_json(self.folder / "checks.json")
         except (InputError, OSError):
             return {}
-        return known if isinstance(known, dict) else {}
+        entries = known.items() if isinstance(known, dict) else ()
+        return {key: value for key, value in entries if isinstance(value, dict)}
 
 
 def model_digest(model: torch.nn.Module) -> str:
@@ -316,31 +339,51 @@ def _checked(
 
     precision = INT8 if int8 else _precision(engine, dtype)
     key = _key(engine, precision)
-    found = store.read(key)
-    fault = found.get("fault")
+    fault = store.read(key).get("fault")
     try:
         if fault is None:
             try:
-                _prepare(store, model, engine, int8=int8)
-                network = _open(store, engine, precision)
-                if "deviation" not in found:
+                network = _prepared(store, model, engine, precision)
+                if "deviation" not in store.read(key):
                     deviation, fault = engine_checks.check(model, network)
                     store.write(key, deviation=deviation, fault=fault)
             except (InputError, OSError, MemoryError):
                 raise
             except Exception as error:  # whatever torch's exporter or the engine raise: PyTorch can still run
-                fault = _first_line(error)
+                fault = _reason(error)
                 store.write(key, fault=fault)
     except (InputError, OSError, MemoryError) as error:  # of today: tried again the next time
-        fault = _first_line(error)
+        fault = _reason(error)
     if fault is None:
         return network
     _warn(model, engine, fault)
     return None
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [""])[0][:200] or type(error).__name__
+def _reason(error: BaseException) -> str:
+    """What an error says, in one line; without the places in an engine's source where it came by."""
+    lines = [line.strip() for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception from ", "Check '"))]
+    text = " ".join(told or lines).strip()
+    return (text if len(text) <= _LONGEST else f"{text[:_LONGEST]}...") or type(error).__name__
+
+
+def _prepared(store: _Store, model: PoseModel | PersonDetector, engine: str, precision: str) -> Network:
+    """The model in an engine; files that were kept and are damaged are written anew."""
+    damage = store.damage()
+    kept = all(path.is_file() for path in store.networks)
+    if damage is None:
+        try:
+            _prepare(store, model, engine, int8=precision == INT8)
+            return _open(store, engine, precision)
+        except Exception as error:
+            if not kept or isinstance(error, (InputError, MemoryError)):
+                raise
+            damage = f"{store.folder}: {_reason(error)}"
+    print(f"vidpose: {model.name} for {engine} is made anew: {damage}", file=sys.stderr, flush=True)
+    store.clear()
+    _prepare(store, model, engine, int8=precision == INT8)
+    return _open(store, engine, precision)
 
 
 def _prepare(store: _Store, model: PoseModel | PersonDetector, engine: str, *, int8: bool) -> None:
@@ -353,7 +396,8 @@ def _prepare(store: _Store, model: PoseModel | PersonDetector, engine: str, *, i
                 export_detector(model, paths[0])
             else:
                 export_parts(model, *paths)
-    if int8 and not store.quantized.is_file():
+        store.remember(*store.networks)
+    if int8 and not all(path.is_file() for path in store.quantized):
         print(f"vidpose: preparing {model.name} in int8; this is done once", file=sys.stderr, flush=True)
         assert isinstance(model, PersonDetector)
         _quantize(store, model)
@@ -376,10 +420,11 @@ def _quantize(store: _Store, model: PersonDetector) -> None:
             subset_size=len(images),
             preset=nncf.QuantizationPreset.MIXED,
         )
-    with temporary_folder(store.quantized) as folder:
+    with temporary_folder(store.quantized[0]) as folder:
         openvino.save_model(quantized, f"{folder}/int8.xml", compress_to_fp16=False)
-        os.replace(f"{folder}/int8.bin", store.quantized.with_suffix(".bin"))
-        os.replace(f"{folder}/int8.xml", store.quantized)
+        for path in store.quantized:
+            os.replace(folder / path.name, path)
+    store.remember(*store.quantized)
 
 
 def _measured(
@@ -427,7 +472,7 @@ def _openvino_core() -> Any:
 
 def _open(store: _Store, engine: str, precision: str) -> Network:
     opened: dict[str, Callable[[Path, str], Session]] = {"openvino": OpenVino, "onnxruntime": OnnxRuntime}
-    paths = [store.quantized] if precision == INT8 else store.networks
+    paths = store.quantized[:1] if precision == INT8 else store.networks
     sessions = [opened[engine](path, precision) for path in paths]
     if len(sessions) == 1:
         return DetectorNetwork(engine, precision, sessions[0])

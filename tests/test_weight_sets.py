@@ -215,7 +215,9 @@ def test_a_sets_name_comes_before_a_file_of_that_name(tmp_path, monkeypatch) -> 
     assert set_name("mine") is None and set_name("owner/net") is None and set_name("x.pth") is None
 
 
-def test_another_packages_set_is_listed_with_what_its_card_says(tmp_path, monkeypatch) -> None:
+@pytest.fixture
+def theirs(tmp_path, monkeypatch) -> Path:
+    """The folder of a set that another package brings, named ``theirs``."""
     site = tmp_path / "site"
     link(BUNDLED / DEFAULT, site / "their_weights")
     (site / "their_weights" / "card.json").unlink()
@@ -228,8 +230,49 @@ def test_another_packages_set_is_listed_with_what_its_card_says(tmp_path, monkey
     )
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.delitem(sys.modules, "their_weights", raising=False)
+    return site / "their_weights"
+
+
+def test_another_packages_set_is_listed_with_what_its_card_says(theirs) -> None:
     assert find_weight_set("theirs").learned_from == "cats"
     assert [found.name for found in list_weight_sets()] == [*KNOWN, "theirs"]
+
+
+@pytest.mark.parametrize("card", ["{", "[]", "[" * 100_000, None])
+def test_a_bad_card_does_not_hide_the_other_sets(theirs, capfd, card) -> None:
+    (theirs / "card.json").unlink()
+    if card is not None:
+        (theirs / "card.json").write_text(card)
+    status, text, told = vidpose(capfd, "weights")
+    assert status == 0 and told == "" and f"{DEFAULT} (default)" in text
+    (line,) = [line for line in text.splitlines() if line.startswith("theirs")]
+    assert "unusable" in line and str(theirs / "card.json") in line
+    status, text, _ = vidpose(capfd, "weights", "--json")
+    sets = {found["name"]: found for found in json.loads(text)}
+    assert status == 0 and "card" in sets["theirs"]["problem"] and sets["theirs"]["card"] is None
+    assert sets[DEFAULT]["problem"] is None and sets[DEFAULT]["card"]
+
+
+def test_a_package_that_cannot_be_imported_does_not_hide_the_other_sets(theirs, capfd) -> None:
+    (theirs / "__init__.py").write_text("raise RuntimeError('no luck')")
+    status, text, _ = vidpose(capfd, "weights")
+    (line,) = [line for line in text.splitlines() if line.startswith("theirs")]
+    assert status == 0 and "unusable" in line and "no luck" in line
+    with pytest.raises(InputError, match="'theirs' cannot be used: no luck"):
+        find_weight_set("theirs")
+
+
+def test_a_file_of_another_model_in_a_set_is_refused(theirs) -> None:
+    for name in ("tdmi.safetensors", FUSION, DETECTOR):
+        (theirs / name).unlink()
+        shutil.copy(BUNDLED / DEFAULT / "hrnet.safetensors", theirs / name)
+    assert load_pose_model("hrnet", "theirs")[0].name == "hrnet"
+    with pytest.raises(InputError, match=r"tdmi\.safetensors: holds a hrnet, not a tdmi"):
+        load_pose_model("tdmi", "theirs")
+    with pytest.raises(InputError, match=r"propagation\.safetensors: is not a fusion"):
+        load_fusion(theirs / FUSION)
+    with pytest.raises(InputError, match=r"person_detector\.safetensors: is not a checkpoint of"):
+        build_detector("theirs", device="cpu")
 
 
 def test_the_verb_lists_the_sets(capfd) -> None:

@@ -47,11 +47,14 @@ class WeightSet:
     name: str
     folder: Path | None
     """Where its files lie; ``None``: not installed."""
+    fault: str | None = None
+    """Why its package cannot be used."""
 
     @property
     def files(self) -> list[Path]:
         """Its files of weights, by name."""
-        return sorted(self.folder.glob("*.safetensors")) if self.folder is not None else []
+        found = self.folder.glob("*.safetensors") if self.folder is not None else ()
+        return sorted(path for path in found if path.is_file())
 
     @property
     def size_bytes(self) -> int:
@@ -68,7 +71,7 @@ class WeightSet:
         path = self.require() / "card.json"
         try:
             card = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(f"{path}: the set's card cannot be read: {error}") from None
         if not isinstance(card, dict):
             raise InputError(f"{path}: the set's card is not a JSON object")
@@ -86,12 +89,25 @@ class WeightSet:
             return None
         return f"pip install packages/vidpose-weights-{self.name}"
 
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used although it is installed; ``None``: it can, or is not."""
+        if self.fault is not None or self.folder is None:
+            return self.fault
+        try:
+            self.card  # noqa: B018 - it is read
+        except InputError as error:
+            return str(error)
+        return None
+
     def require(self) -> Path:
         """The folder of its files.
 
         Raises:
-            InputError: it is not installed; the message tells what to do.
+            InputError: it is not installed, and the message tells what to do, or its package is broken.
         """
+        if self.fault is not None:
+            raise InputError(self.fault)
         if self.folder is not None:
             return self.folder
         if self.pip_command is not None:
@@ -103,16 +119,18 @@ class WeightSet:
 
     def to_dict(self) -> dict[str, Any]:
         """What ``vidpose weights --json`` prints."""
+        problem = self.problem
         return {
             "name": self.name,
             "default": self.name == DEFAULT,
             "installed": self.folder is not None,
-            "learned_from": self.learned_from,
+            "problem": problem,
+            "learned_from": KNOWN.get(self.name) if problem else self.learned_from,
             "folder": str(self.folder) if self.folder is not None else None,
             "files": {path.name: path.stat().st_size for path in self.files},
             "size_bytes": self.size_bytes,
             "pip_command": self.pip_command,
-            "card": self.card if self.folder is not None else None,
+            "card": self.card if self.folder is not None and problem is None else None,
         }
 
 
@@ -123,12 +141,15 @@ def list_set_names() -> list[str]:
 
 
 def list_weight_sets() -> list[WeightSet]:
-    """This project's sets, installed or not, then those of other packages.
+    """This project's sets, installed or not, then those of other packages; broken ones say so."""
+    return [_listed(name) for name in list_set_names()]
 
-    Raises:
-        InputError: the package of one cannot be imported.
-    """
-    return [WeightSet(name, _folder(name)) for name in list_set_names()]
+
+def _listed(name: str) -> WeightSet:
+    try:
+        return WeightSet(name, _folder(name))
+    except InputError as error:
+        return WeightSet(name, None, str(error))
 
 
 def find_weight_set(name: str) -> WeightSet:
@@ -219,7 +240,11 @@ def format_weight_sets(sets: Sequence[WeightSet]) -> str:
         get = found.pip_command or ""
         if found.folder is not None and found.folder.parent == bundled_folder():
             get = "comes with vidpose"
-        rows.append((name, "yes" if found.folder is not None else "no", size, found.learned_from, get))
+        problem = found.problem
+        if problem is None:
+            rows.append((name, "yes" if found.folder is not None else "no", size, found.learned_from, get))
+        else:
+            rows.append((name, "unusable", size, KNOWN.get(found.name, "-"), problem))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     return "\n".join([*(line.rstrip() for line in lines), "", f"Each set's card: {DOCS} and --json."])

@@ -88,6 +88,22 @@ def test_two_models_on_one_backbone_need_it_once(tmp_path):
         load_model(tmp_path / "rest.safetensors")
 
 
+@pytest.mark.parametrize("chain", [["a"], ["a", "b"], ["a", "b", "c"]])
+def test_files_that_leave_their_tensors_to_each_other_are_refused(tmp_path, chain):
+    """``a`` says that ``b`` has them, ``b`` that ``c`` has, and the last one that ``a`` has."""
+    for name, other in zip(chain, [*chain[1:], "a"], strict=True):
+        description = {"format": 1, "rest_in": {"file": f"{other}.safetensors", "tensors": ["w"]}}
+        save_file(
+            {"v": torch.zeros(1)}, tmp_path / f"{name}.safetensors", {"vidpose": json.dumps(description)}
+        )
+    with pytest.raises(InputError, match=r"said to be in a\.safetensors, which itself lacks them"):
+        load_model(tmp_path / "a.safetensors")
+    description["rest_in"]["tensors"] = [{}]
+    save_file({"v": torch.zeros(1)}, tmp_path / "a.safetensors", {"vidpose": json.dumps(description)})
+    with pytest.raises(InputError, match=r"a\.safetensors: its description names no file"):
+        load_model(tmp_path / "a.safetensors")
+
+
 def test_the_mean_of_two_runs_is_between_them_and_names_both(tmp_path):
     torch.manual_seed(0)
     for seed in (3, 4):

@@ -35,7 +35,10 @@ def load_pose_model(name: str, weights: str | os.PathLike[str] = "default") -> t
     text = os.fspath(weights)
     if set_name(text) is not None:
         path, found_in = pose_file(name, text)
-        return load_model(path), found_in
+        model = load_model(path)
+        if model.name != name:
+            raise InputError(f"{path}: holds a {model.name}, not a {name}: the set {found_in} is damaged")
+        return model, found_in
     path = locate(weights) if Path(text).expanduser().exists() else resolve_file(text)
     checkpoint = read_checkpoint(path)
     if checkpoint.description is not None:

@@ -161,7 +161,8 @@ def _is_tar(path: Path) -> bool:
     return tarfile.is_tarfile(path)
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
+def _read_safetensors(path: Path, read_for: tuple[str, ...] = ()) -> Checkpoint:
+    """``read_for``: names of the files whose tensors are looked for in this one, see :func:`_rest`."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -185,19 +186,22 @@ def _read_safetensors(path: Path) -> Checkpoint:
             if not isinstance(description.get(part) or {}, dict):
                 raise InputError(f"{path}: {part} in its description is not a JSON object")
         if "rest_in" in description:
-            tensors = {**_rest(path, description.pop("rest_in")), **tensors}
+            tensors = {**_rest(path, description.pop("rest_in"), (*read_for, path.name)), **tensors}
     return Checkpoint(str(path), tensors, {}, description)
 
 
-def _rest(path: Path, given: Any) -> dict[str, Tensor]:
+def _rest(path: Path, given: Any, read_for: tuple[str, ...]) -> dict[str, Tensor]:
     """The tensors that :func:`store_rest` has left to another file."""
     names = given.get("tensors") if isinstance(given, dict) else None
     other = str(given.get("file", "")) if isinstance(given, dict) else ""
-    if not isinstance(names, list) or Path(other).name != other or not other:
+    listed = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if names is None or not listed or Path(other).name != other or not other:
         raise InputError(f"{path}: its description names no file for the tensors that it lacks")
+    if other in read_for:
+        raise InputError(f"{path}: its tensors are said to be in {other}, which itself lacks them")
     if not path.with_name(other).is_file():
         raise InputError(f"{path}: {len(names)} of its tensors are in {other}, which is not beside it")
-    tensors = _read_safetensors(path.with_name(other)).tensors
+    tensors = _read_safetensors(path.with_name(other), read_for).tensors
     if missing := [name for name in names if name not in tensors]:
         raise InputError(f"{path}: {len(missing)} of its tensors should be in {other}: {missing[0]}")
     return {name: tensors[name] for name in names}

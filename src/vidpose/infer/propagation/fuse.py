@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -132,9 +133,17 @@ def fusion_file(weights: str | os.PathLike[str] = "default") -> tuple[Path, str]
 
 @lru_cache(maxsize=1)
 def load_fusion(path: Path | None = None) -> Fusion:
-    """The fusion in a file that :mod:`vidpose.train.fusion` wrote; ``None``: the default set's."""
-    model = Fusion()
-    model.load_state_dict(load_file(path or fusion_file()[0]))
+    """The fusion in a file that :mod:`vidpose.train.fusion` wrote; ``None``: the default set's.
+
+    Raises:
+        InputError: no such file, or it holds something else.
+    """
+    model, file = Fusion(), path or fusion_file()[0]
+    try:
+        model.load_state_dict(load_file(file))
+    except (SafetensorError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"{file}: is not a fusion of propagated labels: {reason}") from error
     return model.eval()
 
 

@@ -70,12 +70,13 @@ def estimate(
         typer.Option(help="Look again, in a turned crop, at people who lie, bend or stand on their hands."),
     ] = True,
     tracker: Annotated[
-        str,
+        Optional[str],  # noqa: UP045 - typer reads it at run time on Python 3.10
         typer.Option(
             "--tracker",
-            help="bytetrack, ocsort, botsort, poses (boxes from poses of the frame before; faster), none.",
+            help="bytetrack, ocsort, botsort, poses (boxes from poses of the frame before; faster), none. "
+            "Default: bytetrack; live: poses, no other.",
         ),
-    ] = "bytetrack",
+    ] = None,
     steady: Annotated[bool, typer.Option(help="Joints that leap away for some frames are put back.")] = True,
     smooth: Annotated[bool, typer.Option("--smooth", help="One-Euro filter over time.")] = False,
     min_box_score: Annotated[
@@ -108,7 +109,8 @@ def estimate(
         Optional[bool],  # noqa: UP045
         typer.Option(
             help="Newest frame first: frames that come too fast are dropped and counted; boxes come from "
-            "poses. A file is played at its own rate. Default: cameras and network streams are live.",
+            "poses. A file is played at its own rate. Default: cameras and network streams are live, "
+            "unless another --tracker than poses is given.",
             show_default=False,
         ),
     ] = None,

@@ -70,6 +70,18 @@ def test_a_video_becomes_poses_and_an_annotated_video(estimate, video, truth, tm
         assert np.median(np.abs(a.astype(int) - b)) < 12  # … over the same picture
 
 
+def test_pictures_of_two_sizes_are_told_in_one_note(estimate, tmp_path):
+    (tmp_path / "mixed").mkdir()
+    for k, size in enumerate([(40, 60), (40, 60), (30, 50)]):
+        cv2.imwrite(str(tmp_path / "mixed" / f"{k}.png"), np.full((*size, 3), 90, np.uint8))
+    answer = estimate(tmp_path / "mixed", tmp_path / "out", model="hrnet", detector="full-frame")
+    told = [line for line in answer.err.splitlines() if "sizes" in line]
+    assert answer.status == 0 and len(told) == 1
+    assert "2 of 60x40, 1 of 50x30" in told[0] and "the size of the first, 60x40" in told[0]
+    details = json.loads((tmp_path / "out" / "mixed.json").read_text())["info"]["details"]
+    assert details["sizes"] == {"60x40": 2, "50x30": 1}
+
+
 def test_without_identities_nobody_counts_people(estimate, video, truth, tmp_path):
     answer = estimate(video, tmp_path, "--tracker", "none", "--quiet", "--json", model="hrnet")
     (summary,) = answer.json

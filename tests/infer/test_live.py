@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import cv2
 import numpy as np
@@ -10,11 +11,13 @@ import pytest
 from dots import SIZE, DotModel, box_at, dots_at, picture, write_scene
 
 from vidpose.errors import InputError
+from vidpose.infer import estimator as estimator_module
 from vidpose.infer.detect import Detection
 from vidpose.infer.estimate import estimate
 from vidpose.infer.estimator import PoseEstimator
 from vidpose.infer.live import FollowStream, LiveStream
 from vidpose.infer.second_look import LookFit
+from vidpose.infer.stream import PoseStream
 from vidpose.io.video import VideoFrame, VideoSource, open_video
 from vidpose.io.video_writer import VideoWriter
 
@@ -169,6 +172,45 @@ def test_a_live_file_is_paced_by_the_clock(video):
     assert count + stream.dropped == FRAMES
 
 
+@pytest.mark.parametrize("kind", ["video", "image"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_file_that_ends_before_the_detector_answers_has_poses_in_its_last_frame(kind, count):
+    class Slow(Boxes):
+        """Answers when all frames were taken."""
+
+        def __call__(self, images, keys=None):
+            assert taken.wait(60)
+            return super().__call__(images, keys)
+
+    taken = threading.Event()
+
+    def frames():
+        yield from frames_of(count)
+        taken.set()  # asked for one more frame: the reader has all
+
+    class Log:
+        label, skipped, reports = "frames", 0, ()
+
+    source = VideoSource("frames", 25.0, count, frames(), Log())  # type: ignore[arg-type]
+    slow = estimator(Slow(), DotModel(num_frames=5 if kind == "video" else 1, kind=kind))
+    with LiveStream(slow, source, pace=True, clock=Patient()) as stream:
+        found = list(stream)
+    assert len(found) + stream.dropped == count and found[-1].index == count - 1
+    assert found[-1].track_ids.tolist() == [0, 1]
+    np.testing.assert_allclose(found[-1].keypoints[0, :3], dots_at(count - 1), atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("tracker", "kind"), [(None, LiveStream), ("poses", LiveStream), ("bytetrack", PoseStream)]
+)
+def test_a_camera_is_live_unless_boxes_are_to_be_tracked(monkeypatch, tracker, kind):
+    monkeypatch.setattr(estimator_module, "open_video", lambda *about, **options: open_video_of(frames_of(3)))
+    with estimator(tracker=tracker).stream(0) as stream:
+        assert type(stream) is kind
+        assert stream.info["tracker"] == (tracker if tracker == "bytetrack" else "poses")
+        list(stream)
+
+
 def test_an_error_of_the_detector_ends_the_stream(video):
     def broken(images, keys):
         raise InputError("no detector today")
@@ -229,6 +271,7 @@ def test_a_file_of_boxes_moves_the_boxes_itself(tmp_path, video):
         ({"detect_every": 11, "tracker": "poses"}, "0 to 10 seconds"),
         ({"detect_every": 2, "tracker": "none"}, "0 to 1 seconds"),
         ({"live": True, "tracker": "none"}, "identities"),
+        ({"live": True, "tracker": "bytetrack"}, "a live source is followed by poses: tracker 'bytetrack'"),
     ],
 )
 def test_wrong_options_are_told(options, said):

@@ -227,6 +227,9 @@ def _estimate_one(
             result.info = {SOURCE_DIGEST: digest, **result.info}
         save_poses(result, target, format)
         count = len(frames)
+    sizes = stream.info.get("sizes")
+    if sizes and not quiet:
+        print(f"{stream.name}: {_sizes_note(sizes, drawn=video is not None)}", file=sys.stderr)
     if not num_poses and not quiet:
         print(f"{stream.name}: {_why_nobody(stream, estimator)}", file=sys.stderr)
     return EstimateSummary(
@@ -247,6 +250,15 @@ def _estimate_one(
     )
 
 
+def _sizes_note(sizes: dict[str, int], *, drawn: bool) -> str:
+    """What it means that the frames of a source are not of one size."""
+    told = ", ".join(f"{count} of {size}" for size, count in sizes.items())
+    first = next(iter(sizes))
+    note = f"note: the frames have {len(sizes)} sizes ({told}): positions are in each frame's own pixels"
+    note += f", and the result gives the size of the first, {first}"
+    return note + (", into which the annotated video fits the others" if drawn else "")
+
+
 def _why_nobody(stream: PoseStream, estimator: PoseEstimator) -> str:
     """Why a source has no pose, and what may help."""
     asked = estimator.info["min_track_score"]
@@ -257,6 +269,8 @@ def _why_nobody(stream: PoseStream, estimator: PoseEstimator) -> str:
             f"nobody was found: the best box has a score of {stream.best_box_score:.2f}, and a person begins "
             f"with {asked:.2f} (--min-track-score)"
         )
+    if stream.info["tracker"] == "poses":
+        return "nobody was found: no box has a pose that is sure"
     return "nobody was found in more than one frame (--tracker none keeps such boxes)"
 
 

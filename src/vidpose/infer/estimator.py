@@ -48,7 +48,7 @@ class PoseEstimator:
             people match, else the detector sees more frames (:mod:`vidpose.infer.sparse_detect`). ``poses``:
             they are drawn around the poses of the frame before, and the detector sees more frames where these
             become unsure (:mod:`vidpose.infer.follow`); sources without a clock get ``bytetrack``. ``none``:
-            no identities.
+            no identities. ``None``: ``poses`` where a source is live, else ``bytetrack``.
         decoder: ``plain``, ``quarter``, ``dark`` or ``udp``.
         flip_test: also runs the mirrored crop and averages.
         upright: people who lean by 45 degrees or more are looked at again in a crop that is turned until they
@@ -72,7 +72,8 @@ class PoseEstimator:
             seen whole.
         live: the newest frame counts, and frames that come too fast are dropped (:mod:`vidpose.infer.live`);
             boxes come from poses, joints are not put back (``steady``), clips have no later frames. A file is
-            played at its own rate. ``None``: cameras and network streams are live.
+            played at its own rate. ``None``: cameras and network streams are live, unless another tracker
+            than ``poses`` is asked for.
         hold: successive key frames that are estimated together. Their crops follow the person, and each frame
             passes the backbone once instead of T times; 1: each key frame has a crop of its own for its whole
             clip, as in training.
@@ -98,7 +99,7 @@ class PoseEstimator:
         detector: str | os.PathLike[str] | Detector = "auto",
         device: str = "auto",
         precision: str = "auto",
-        tracker: str = "bytetrack",
+        tracker: str | None = None,
         decoder: str = "dark",
         flip_test: bool = False,
         smooth: bool | dict[str, float] = False,
@@ -131,13 +132,16 @@ class PoseEstimator:
             raise InputError(f"hold is {hold}: at most {MAX_GROUP} frames can be estimated together")
         if not 0 < oks_nms <= 1:
             raise InputError(f"oks_nms is {oks_nms}: it must be above 0 and at most 1")
-        if tracker not in ("poses", *TRACKERS):
+        if tracker not in (None, "poses", *TRACKERS):
             raise InputError(f"unknown tracker {tracker!r}; known: poses, {', '.join(TRACKERS)}")
         longest = 10 if live or tracker == "poses" else 1
         if detect_every is not None and not 0 <= detect_every <= longest:
             raise InputError(f"detect_every is {detect_every}: it must be 0 to {longest} seconds")
-        if tracker == "none" and live:
-            raise InputError("a live source is followed by poses: tracker 'none' has no identities")
+        if live and tracker not in (None, "poses"):
+            why = " has no identities" if tracker == "none" else " follows boxes of every frame"
+            raise InputError(
+                f"a live source is followed by poses: tracker {tracker!r}{why}; leave it out, or live"
+            )
         if not padding > 0:
             raise InputError(f"padding is {padding}: it must be above 0; 1.25 grows a box by 25 %")
         check_decode(decode)
@@ -145,7 +149,7 @@ class PoseEstimator:
         self.device = resolve_device(device)
         engine_name, self.dtype, _ = resolve_engine(engine, precision, self.device)
         tracking: dict[str, Any] = {
-            "kind": "bytetrack" if tracker == "poses" else tracker,
+            "kind": tracker if tracker in TRACKERS else "bytetrack",
             "look_ahead": look_ahead,
             "min_track_score": min_track_score,
             "smooth_radius": smooth_boxes,
@@ -261,8 +265,8 @@ class PoseEstimator:
 
         found = find_source(source)
         live = self.live
-        if live is None:  # without identities nobody can be followed
-            live = found.kind in ("camera", "stream") and self.info["tracker"] != "none"
+        if live is None:
+            live = found.kind in ("camera", "stream") and self._tracker in (None, "poses")
         if live and found.kind == "images":
             raise InputError(
                 f"{found.label}: images have no clock; a live source is a camera, stream or video"

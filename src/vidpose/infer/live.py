@@ -214,6 +214,9 @@ class LiveStream(FollowStream):
     a thread of its own: what it finds is joined with those who are followed meanwhile. Clips have no frames
     behind the key frame; the key frame stands in for them.
 
+    A file's last frame waits for a detection that is still being made while nobody is followed: a clip that
+    is shorter than one detection has poses in this frame at least.
+
     Args:
         pace: the source is a file, and is played at its own rate.
         clock: of arrivals and pacing.
@@ -265,6 +268,7 @@ class LiveStream(FollowStream):
         torch.set_num_threads(max(threads - threads // 2, 1))
         workers = ThreadPoolExecutor(1, "vidpose-detector")
         key = 0
+        held: tuple[FramePoses, VideoFrame] | None = None  # of a file, as it may be the last
         try:
             while not (self._stop is not None and self._stop()):
                 arrived = reader.latest.take()
@@ -282,12 +286,30 @@ class LiveStream(FollowStream):
                 self._handled += 1
                 self._delay_sum_s += delay_s
                 self._max_delay_s = max(self._max_delay_s, delay_s)
-                yield poses, frame.image
+                if not self._pace:
+                    yield poses, frame.image
+                    continue
+                if held is not None:
+                    yield held[0], held[1].image
+                held = poses, frame
+            if held is not None:
+                poses, frame = held
+                yield self._pose_last(poses, frame, key - 1), frame.image
             self._check_box_file()
         finally:
             reader.stop()
             workers.shutdown(wait=True, cancel_futures=True)
             torch.set_num_threads(threads)
+
+    def _pose_last(self, poses: FramePoses, frame: VideoFrame, key: int) -> FramePoses:
+        """Poses of a file's last frame, once more where nobody is followed and the detector is at work."""
+        if self._asked is None or self._follower.people:
+            return poses
+        self._follower.detected(self._asked.found.result(), frame.time_s, self._asked.boxes)
+        self._asked = None
+        if key not in self._images:
+            self._keep(key, frame.image)
+        return self._pose(frame, key)
 
     def _join_detection(self, frame: VideoFrame, workers: ThreadPoolExecutor) -> None:
         """Takes what the detector has found, and gives it this frame if it is time."""

@@ -102,6 +102,9 @@ class PoseStream:
         info = {**self._estimator.info, "skipped": self.skipped}
         if self.video.reports:
             info["reports"] = list(self.video.reports)
+        if len(self.video.sizes) > 1:
+            sizes = self.video.sizes.items()
+            info["sizes"] = {f"{width}x{height}": count for (height, width), count in sizes}
         return info
 
     def result(self, frames: Sequence[FramePoses]) -> VideoPoses:

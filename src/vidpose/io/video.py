@@ -6,6 +6,7 @@ import heapq
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,8 @@ class VideoSource:
             problem = f"none of its {count} frames can be decoded" if count else "holds no frames"
             raise InputError(f"{log.label}: {problem}")
         self.height, self.width = self._first.image.shape[:2]
+        self.sizes: Counter[tuple[int, int]] = Counter()
+        """How many frames so far have which (height, width); the first size is that of the first frame."""
 
     @property
     def skipped(self) -> int:
@@ -93,8 +96,10 @@ class VideoSource:
     def __next__(self) -> VideoFrame:
         if self._first is not None:
             frame, self._first = self._first, None
-            return frame
-        return next(self._frames)
+        else:
+            frame = next(self._frames)
+        self.sizes[frame.image.shape[0], frame.image.shape[1]] += 1
+        return frame
 
     def close(self) -> None:
         """Releases the file, camera or connection; later iteration gives nothing."""

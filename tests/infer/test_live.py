@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 import threading
 
 import cv2
@@ -277,6 +280,21 @@ def test_a_file_of_boxes_moves_the_boxes_itself(tmp_path, video):
 def test_wrong_options_are_told(options, said):
     with pytest.raises(InputError, match=said):
         estimator(**options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_live_source_that_is_stopped_keeps_its_poses(video, tmp_path, capsys, number):
+    class Stopping(Boxes):
+        def __call__(self, images, keys=None):
+            if len(self.seen) == 1:
+                os.kill(os.getpid(), number)
+            return super().__call__(images, keys)
+
+    [summary] = estimate([str(video)], tmp_path, quiet=True, estimator=estimator(Stopping(), live=True))
+    assert summary.interrupted and 0 < summary.frames < FRAMES
+    assert "the poses so far are being written" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.json"]
 
 
 def test_the_summary_counts_dropped_frames_and_tells_the_delay(video, tmp_path):

@@ -57,6 +57,9 @@ def test_a_filled_data_set_is_read_like_any_other(root: Path, tmp_path: Path) ->
                 assert mine.joint_scores is not None and 0 < mine.joint_scores[0] <= 1
     with pytest.raises(InputError, match="new or empty"):
         propagate_dataset(root, out, "interpolate")
+    with pytest.raises(InputError, match=r"nothing to fill in split 'train': .*--interval N"):
+        propagate_dataset(root, tmp_path / "whole", "interpolate")
+    assert not (tmp_path / "whole").exists()
 
 
 def test_labels_of_a_video_file_are_filled_too(tmp_path: Path) -> None:

@@ -242,6 +242,42 @@ def test_every_frame_gets_poses_and_labels_stay_untouched(
     assert len(made) == result.made and all(0 <= s <= 1 for a in made for s in a["scores"])
 
 
+@pytest.mark.parametrize("method", ["auto", "interpolate", "stdpose"])
+def test_labels_that_leave_no_frame_to_fill_are_refused(film: Path, tmp_path: Path, method: str) -> None:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps(document({t: [somebody(t)] for t in range(COUNT)})))
+    with pytest.raises(
+        InputError, match=r"all\.json: nothing to fill in the 15 frames .*all of them are lab"
+    ):
+        propagate(film, path, method)
+    path.write_text(json.dumps(document({t: [somebody(t)] for t in (4, 5)})))
+    with pytest.raises(InputError, match=r"nothing to fill .*: 2 are labelled, .*--extend N"):
+        propagate(film, path, method, extend=0)
+    assert propagate(film, path, "interpolate", extend=1).made == 2
+
+
+@pytest.mark.parametrize("method", ["stdpose", "stdpose-estimation", "posewarper"])
+def test_a_network_that_knows_none_of_the_joints_is_refused(
+    film: Path, tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a mouse; where it knows some, a remark names the others."""
+    size = {"input_size": (64, 64)}
+    model = create_model("stdpose", backbone="vit_32x1x2", **size).eval()
+    monkeypatch.setattr("vidpose.infer.propagation.run.load_network", lambda *about: model)
+    monkeypatch.setattr("vidpose.infer.propagation.run.used_weights", lambda *about: (None, None))
+    labels = document({t: [somebody(t)] for t in (2, 9)})
+    labels["categories"][0]["keypoints"] = [f"paw_{k}" for k in range(17)]
+    (tmp_path / "mouse.json").write_text(json.dumps(labels))
+    with pytest.raises(InputError, match=rf"mouse\.json: {method} knows none of their joints \(paw_0, "):
+        propagate(film, tmp_path / "mouse.json", method)
+    assert propagate(film, tmp_path / "mouse.json", "interpolate").made == COUNT - 2
+    labels["categories"][0]["keypoints"][5] = "left_shoulder"
+    (tmp_path / "mixed.json").write_text(json.dumps(labels))
+    result = propagate(film, tmp_path / "mixed.json", method)
+    assert result.made == COUNT - 2
+    assert f"{method} does not know paw_0, paw_1, paw_2, paw_3 and 12 more: not propagated" in result.remarks
+
+
 @pytest.mark.parametrize(
     ("format", "suffix"),
     [

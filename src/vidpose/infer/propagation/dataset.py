@@ -19,10 +19,10 @@ from vidpose.models.video_model import PoseModel
 from vidpose.weight_sets import tell_weights
 
 from .frames import NumberedFrames
-from .network import fingerprint
+from .network import check_joints, fingerprint
 from .people import PROVENANCE, arrange_labels, is_labelled
 from .run import check_method, load_network, propagate_labels, used_weights
-from .store import BlockStore, job_key
+from .store import BlockStore, discard, job_key
 
 
 @dataclass
@@ -203,7 +203,7 @@ def propagate_dataset(
         others: as of :func:`vidpose.propagate`.
 
     Raises:
-        InputError: a data set that cannot be read, or an ``out`` that is taken.
+        InputError: a data set that cannot be read, an ``out`` that is taken, or nothing that can be filled.
     """
     check_method(method)
     target = Path(out)
@@ -216,12 +216,20 @@ def propagate_dataset(
     if not given:
         raise InputError(f"{source}: split {split!r} has no labelled person to propagate")
     model = load_network(method, weights)
+    check_joints(method, model, data.skeleton, f"{source}, split {split}")
     network, fusion = used_weights(method, weights)
     tell_weights(network, fusion=fusion, quiet=quiet)
     place = Path(work) if work is not None else None
     filled = fill_labels(data, method, model, weights=weights, extend=extend, work=place, quiet=quiet)
+    total = sum(len(frame.people) for _, frame in filled.frames())
+    if total == given:
+        if place is not None:
+            discard(place)
+        raise InputError(
+            f"{source}: nothing to fill in split {split!r}: no frame without labels has people before or "
+            "after it; --interval N leaves labels out"
+        )
     linked = all(frame.video_frame is None for _, frame in data.frames())
     write_labels([filled], target, "posetrack18", images="link" if linked else "copy", quiet=quiet)
-    total = sum(len(frame.people) for _, frame in filled.frames())
     counts = len(data.videos), given, total - given
     return TrainSetReport(str(source), str(out), split, method, interval, *counts, network, fusion)

@@ -118,6 +118,37 @@ def by_network(
     return points, peaks, heats
 
 
+def joints_of(model: PoseModel) -> Skeleton:
+    """The joints that a model's heatmaps are of."""
+    return getattr(model, "skeleton", None) or POSETRACK15
+
+
+def check_joints(method: str, model: PoseModel | None, joints: Skeleton, labels: str) -> str | None:
+    """A remark about joints that a network alone does not know; ``None``: it knows all, or others help.
+
+    Args:
+        joints: of the labels. labels: what they are called.
+
+    Raises:
+        InputError: it knows none of them.
+    """
+    if method not in NETWORKS or model is None:
+        return None
+    own = joints_of(model)
+    knows = convert_keypoints(np.ones((own.num_joints, 3)), own, joints)[:, 2] > 0
+    if not knows.any():
+        raise InputError(
+            f"{labels}: {method} knows none of their joints ({_some(joints.joints)}); it was trained on "
+            f"{_some(own.joints)}; auto and dis carry any joints"
+        )
+    unknown = [name for name, known in zip(joints.joints, knows, strict=True) if not known]
+    return f"{method} does not know {_some(unknown)}: not propagated" if unknown else None
+
+
+def _some(names: Sequence[str], count: int = 4) -> str:
+    return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
+
+
 def fingerprint(model: PoseModel | None) -> str:
     """What tells a model from others: a hash of its weights; empty for ``None``."""
     if model is None:
@@ -145,7 +176,7 @@ class _Asker:
         others: Sequence[np.ndarray],
     ) -> None:
         self.columns, self.tracks, self.model, self.joints, self.shown = columns, tracks, model, joints, shown
-        self.own: Skeleton = getattr(model, "skeleton", None) or POSETRACK15
+        self.own = joints_of(model)
         self.open, self.others = columns.open, others
         self.labels = [dict(zip(track.frames.tolist(), track.people, strict=True)) for track in tracks]
 

@@ -27,9 +27,9 @@ from .columns import Columns, arrange
 from .frames import NumberedFrames
 from .fuse import Guesses, fuse, fusion_file, load_fusion
 from .motion import FLOWS, PairFlows
-from .network import NETWORKS, by_network, fingerprint
+from .network import NETWORKS, by_network, check_joints, fingerprint
 from .people import ABSENT, PROVENANCE, Track, VideoLabels, load_labels
-from .store import Arrays, BlockStore, job_key
+from .store import Arrays, BlockStore, discard, job_key
 
 METHODS = ("auto", "interpolate", "spline", "copy", *FLOWS, *NETWORKS)
 _ASKED = {"auto": "stdpose", **NETWORKS}
@@ -172,13 +172,17 @@ def propagate(
             has saved the result removes it. ``None``: nothing is kept.
 
     Raises:
-        InputError: the video or the labels cannot be read, or do not fit each other.
+        InputError: the video or the labels cannot be read, or do not fit each other; no frame is left to
+            fill, or the method knows none of the joints.
     """
     check_method(method, one_way)
     frames = NumberedFrames(source)
     try:
         found = load_labels(Path(labels), frames.count, frames.names, first_frame=first_frame, extend=extend)
+        _check_open(found, frames, str(labels))
         model = load_network(method, weights)
+        if unknown := check_joints(method, model, found.data.skeleton, str(labels)):
+            found.remarks.append(unknown)
         network, fusion = used_weights(method, weights)
         tell_weights(network, fusion=fusion, quiet=quiet)
         store = None
@@ -189,10 +193,32 @@ def propagate(
         result = propagate_labels(
             found, frames, method, model, weights=weights, one_way=one_way, store=store, quiet=quiet
         )
+        if not result.made:
+            if work:
+                discard(Path(work))
+            raise InputError(f"{labels}: {method} has filled no frame of {frames.name}; try another --method")
         result.weights, result.fusion_weights = network, fusion
         return result
     finally:
         frames.close()
+
+
+def _check_open(labels: VideoLabels, frames: NumberedFrames, name: str) -> None:
+    """Raises:
+    InputError: no frame is left to fill.
+    """
+    unlabelled = np.ones(frames.count, dtype=bool)
+    unlabelled[labels.labelled] = False
+    if arrange(labels.tracks, frames.count).open[unlabelled].any():
+        return
+    count = len(labels.labelled)
+    why = (
+        "all of them are labelled"
+        if count == frames.count
+        else f"{count} are labelled, all that people reach"
+    )
+    hint = "" if count == frames.count else "; --extend N lets people go on beyond their labels"
+    raise InputError(f"{name}: nothing to fill in the {frames.count} frames of {frames.name}: {why}{hint}")
 
 
 def check_method(method: str, one_way: bool = False) -> None:

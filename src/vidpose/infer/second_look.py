@@ -152,7 +152,7 @@ class LookFit:
 
 
 class Looker:
-    """Runs a single-frame pose model over boxes and their mirror images.
+    """Runs a single-frame pose model over boxes.
 
     Args:
         model: of PoseTrack's 15 joints, in eval mode on its device.
@@ -169,7 +169,7 @@ class Looker:
         cutter: Cutter | None = None,
     ) -> None:
         options: dict[str, Any] = {"dtype": dtype, "network": network, "cutter": cutter}
-        self._run = CropRunner(model, POSETRACK15, flip_test=True, batch_size=16, **options)
+        self._run = CropRunner(model, POSETRACK15, batch_size=16, **options)
 
     def __call__(
         self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]

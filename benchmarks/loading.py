@@ -26,8 +26,8 @@ from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples,
 from vidpose.data.dataset import Frame, Person, PoseDataset, Video
 from vidpose.data.pack import PackOptions, pack_frames
 from vidpose.data.readers import read_dataset
-from vidpose.data.synthesis import synthesize
 from vidpose.skeletons import POSETRACK15
+from vidpose.synthetic import synthesize
 from vidpose.train.predict import fork_where_possible
 from vidpose.train.sampler import StepBatchSampler
 

@@ -29,10 +29,10 @@ from typing import Any
 
 import torch
 
-from vidpose.data.synthesis import synthesize
 from vidpose.io.files import read_json, write_json
 from vidpose.models.counting import count
 from vidpose.models.factory import create_model, load_model
+from vidpose.synthetic import synthesize
 from vidpose.train.recipe import load_recipe
 from vidpose.train.validation import SplitScorer, autocast_type, main_score
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidpose.data.synthesis.makehuman.crops import render_crop
-from vidpose.data.synthesis.makehuman.scene import load_cast, render_video
+from vidpose.synthetic.makehuman.crops import render_crop
+from vidpose.synthetic.makehuman.scene import load_cast, render_video
 
 LIMIT_CROPS, LIMIT_FRAMES = 40.0, 6.0
 WARM_UP = 60

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
 
-    from vidpose.data.synthesis import synthesize
+    from vidpose.synthetic import synthesize
 
     print("640x360, one process, one thread, JPEG frames and labels written; limit: 20 frames/s per core")
     print("per core = per second of CPU time, which a busy machine does not change; frames/s is by the clock")

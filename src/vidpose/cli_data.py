@@ -51,7 +51,7 @@ def synthesize(
     as_json: AsJson = False,
 ) -> None:
     """Makes synthetic videos of people with exact labels, in PoseTrack18's layout."""
-    from vidpose.data.synthesis import synthesize as run
+    from vidpose.synthetic import synthesize as run
 
     summary = run(
         output,

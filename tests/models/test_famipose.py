@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, prepare_clips
 from vidpose.data.readers import read_dataset
-from vidpose.data.synthesis import synthesize
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
 from vidpose.models.counting import count, meta_model
 from vidpose.models.factory import create_model
 from vidpose.models.famipose import OBJECTIVE_SCALE, FAMIPose, GlobalTransformation
 from vidpose.models.information import gradient_norm
+from vidpose.synthetic import synthesize
 
 SIZE = (64, 64)
 

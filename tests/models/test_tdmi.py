@@ -8,7 +8,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidpose.data.clips import ClipDataset, collate_clips, ground_truth_samples, prepare_clips
 from vidpose.data.readers import read_dataset
-from vidpose.data.synthesis import synthesize
 from vidpose.errors import InputError
 from vidpose.geometry import gaussian_heatmaps
 from vidpose.models.factory import create_model, load_model, save_model
@@ -16,6 +15,7 @@ from vidpose.models.flow import clip_flow, create_flow, dis_flow
 from vidpose.models.information import gradient_norm
 from vidpose.models.tdmi import TDMI
 from vidpose.models.video_model import count_parameters
+from vidpose.synthetic import synthesize
 
 SIZE = (64, 64)
 

@@ -12,7 +12,6 @@ import torch
 
 from vidpose.data.dataset import Video
 from vidpose.data.readers import read_dataset
-from vidpose.data.synthesis.write import synthesize
 from vidpose.evaluate.sequence import head_size
 from vidpose.evaluate.units import HEAD_OF_BOX
 from vidpose.infer.propagation.columns import Columns, arrange
@@ -24,6 +23,7 @@ from vidpose.infer.propagation.run import make_guesses
 from vidpose.models.factory import create_model, save_model
 from vidpose.models.video_model import PoseModel
 from vidpose.skeletons import Skeleton
+from vidpose.synthetic.write import synthesize
 from vidpose.train import fusion
 from vidpose.train.fusion import Examples, examples, fit, thin
 

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman import ground as grounds
-from vidpose.data.synthesis.makehuman.assets import Assets
-from vidpose.data.synthesis.makehuman.exercises import random_script
-from vidpose.data.synthesis.makehuman.keyposes import ANGLE, FAMILIES, LIMITS, LOOPS, POSES, as_clip
-from vidpose.data.synthesis.makehuman.mocap import read_bvh, read_clip
-from vidpose.data.synthesis.makehuman.moves import MoveLibrary, default_rig
-from vidpose.data.synthesis.makehuman.retarget import retarget_rotations, scaled_root
-from vidpose.data.synthesis.makehuman.rotations import to_matrix
-from vidpose.data.synthesis.makehuman.skinning import joint_positions
-from vidpose.data.synthesis.makehuman.types import Motion, Rig
 from vidpose.errors import InputError
+from vidpose.synthetic.makehuman import ground as grounds
+from vidpose.synthetic.makehuman.assets import Assets
+from vidpose.synthetic.makehuman.exercises import random_script
+from vidpose.synthetic.makehuman.keyposes import ANGLE, FAMILIES, LIMITS, LOOPS, POSES, as_clip
+from vidpose.synthetic.makehuman.mocap import read_bvh, read_clip
+from vidpose.synthetic.makehuman.moves import MoveLibrary, default_rig
+from vidpose.synthetic.makehuman.retarget import retarget_rotations, scaled_root
+from vidpose.synthetic.makehuman.rotations import to_matrix
+from vidpose.synthetic.makehuman.skinning import joint_positions
+from vidpose.synthetic.makehuman.types import Motion, Rig
 
 
 def toy_rig() -> Rig:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman import skinning
-from vidpose.data.synthesis.makehuman.rotations import from_rotvec, to_matrix
-from vidpose.data.synthesis.makehuman.types import Motion, Rig, Weights
+from vidpose.synthetic.makehuman import skinning
+from vidpose.synthetic.makehuman.rotations import from_rotvec, to_matrix
+from vidpose.synthetic.makehuman.types import Motion, Rig, Weights
 
 
 def toy_rig() -> Rig:

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis import generate_video, synthesize
-from vidpose.data.synthesis.body import POINT, pose_body, random_body
-from vidpose.data.synthesis.motion import MOTIONS, Motion
-from vidpose.data.synthesis.paint import Figure
-from vidpose.data.synthesis.people import JOINT_POINTS, Looks
 from vidpose.errors import InputError
 from vidpose.skeletons import POSETRACK15, POSETRACK18
+from vidpose.synthetic import generate_video, synthesize
+from vidpose.synthetic.body import POINT, pose_body, random_body
+from vidpose.synthetic.motion import MOTIONS, Motion
+from vidpose.synthetic.paint import Figure
+from vidpose.synthetic.people import JOINT_POINTS, Looks
 
 SMALL = (144, 256)
 LIGHT = np.array([-0.5, -0.7, -0.5]) / np.linalg.norm([0.5, 0.7, 0.5])

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 
 from vidpose.data.check import check_dataset
-from vidpose.data.synthesis.makehuman import scene as scenes
-from vidpose.data.synthesis.makehuman.camera import look
-from vidpose.data.synthesis.makehuman.crops import render_crop
-from vidpose.data.synthesis.makehuman.draw import Exposure
-from vidpose.data.synthesis.makehuman.figure import join
-from vidpose.data.synthesis.makehuman.seats import FOOTREST_M, KINDS, sample_seat
-from vidpose.data.synthesis.makehuman.skinning import vertex_normals
-from vidpose.data.synthesis.makehuman.things import box
-from vidpose.data.synthesis.makehuman.truth import JOINTS, depth_of_joints, see_person
-from vidpose.data.synthesis.write import synthesize
 from vidpose.errors import InputError
+from vidpose.synthetic.makehuman import scene as scenes
+from vidpose.synthetic.makehuman.camera import look
+from vidpose.synthetic.makehuman.crops import render_crop
+from vidpose.synthetic.makehuman.draw import Exposure
+from vidpose.synthetic.makehuman.figure import join
+from vidpose.synthetic.makehuman.seats import FOOTREST_M, KINDS, sample_seat
+from vidpose.synthetic.makehuman.skinning import vertex_normals
+from vidpose.synthetic.makehuman.things import box
+from vidpose.synthetic.makehuman.truth import JOINTS, depth_of_joints, see_person
+from vidpose.synthetic.write import synthesize
 
 JOINT = {name: k for k, name in enumerate(JOINTS)}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from vidpose.data.synthesis.textures import smooth_noise
+from vidpose.synthetic.textures import smooth_noise
 
 from .assets import METRES, TEXTURE_SIZE, Assets, Garment
 from .body import BodyShape, landmark_vertices, skin_faces

@@ -1,6 +1,6 @@
 """Rendered people stay what they were: the same seed gives the same bytes as when ``rendered.json`` was made.
 
-``python tests/data/test_makehuman_bytes.py ASSETS`` makes it anew, after ``RENDER_VERSION`` was raised.
+``python tests/synthetic/test_makehuman_bytes.py ASSETS`` makes it anew, after ``RENDER_VERSION`` was raised.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis import synthesize
+from vidpose.synthetic import synthesize
 
 RECORD = Path(__file__).with_name("rendered.json")
 OPTIONS: dict[str, dict[str, Any]] = {

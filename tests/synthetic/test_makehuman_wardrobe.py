@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman.assets import Assets, Garment
-from vidpose.data.synthesis.makehuman.body import BodyShape, fit_rig, shape_vertices
-from vidpose.data.synthesis.makehuman.fabric import PATTERNS, pattern
-from vidpose.data.synthesis.makehuman.files import MhcloFile
-from vidpose.data.synthesis.makehuman.garments import (
+from vidpose.synthetic.makehuman.assets import Assets, Garment
+from vidpose.synthetic.makehuman.body import BodyShape, fit_rig, shape_vertices
+from vidpose.synthetic.makehuman.fabric import PATTERNS, pattern
+from vidpose.synthetic.makehuman.files import MhcloFile
+from vidpose.synthetic.makehuman.garments import (
     Piece,
     Worn,
     covered,
@@ -21,8 +21,8 @@ from vidpose.data.synthesis.makehuman.garments import (
     keep_outside,
     pieces,
 )
-from vidpose.data.synthesis.makehuman.skinning import vertex_normals
-from vidpose.data.synthesis.makehuman.wardrobe import Person, choose_outfit, dress, make_person
+from vidpose.synthetic.makehuman.skinning import vertex_normals
+from vidpose.synthetic.makehuman.wardrobe import Person, choose_outfit, dress, make_person
 
 
 @pytest.fixture(scope="module")

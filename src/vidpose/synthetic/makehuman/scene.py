@@ -12,9 +12,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from vidpose.data.synthesis.render import FrameTruth, PersonTruth
 from vidpose.errors import InputError
 from vidpose.skeletons import COCO17, POSETRACK15
+from vidpose.synthetic.render import FrameTruth, PersonTruth
 
 from . import draw, skinning
 from .assets import Assets

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman.assets import Assets
-from vidpose.data.synthesis.makehuman.files import (
+from vidpose.errors import InputError
+from vidpose.synthetic.makehuman.assets import Assets
+from vidpose.synthetic.makehuman.files import (
     read_mhclo,
     read_mhmat,
     read_obj,
@@ -20,7 +21,6 @@ from vidpose.data.synthesis.makehuman.files import (
     read_target,
     read_weights,
 )
-from vidpose.errors import InputError
 
 
 def write(path: Path, text: str) -> Path:

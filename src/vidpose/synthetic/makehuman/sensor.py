@@ -8,7 +8,7 @@ from functools import cached_property, lru_cache
 import cv2
 import numpy as np
 
-from vidpose.data.synthesis.layers import line_blur
+from vidpose.synthetic.layers import line_blur
 
 from .mishaps import Mishap
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.layers import line_blur
-from vidpose.data.synthesis.makehuman import scene as scenes
-from vidpose.data.synthesis.makehuman.mishaps import KINDS, Mishap, sample_mishaps
-from vidpose.data.synthesis.makehuman.sensor import Sensor
+from vidpose.synthetic.layers import line_blur
+from vidpose.synthetic.makehuman import scene as scenes
+from vidpose.synthetic.makehuman.mishaps import KINDS, Mishap, sample_mishaps
+from vidpose.synthetic.makehuman.sensor import Sensor
 
 PLAIN = Sensor(1.0, np.ones(3), 2.2, 1.0, 1.0, (0, 0), 0.0, 0.0, 1.0, 0, False)
 

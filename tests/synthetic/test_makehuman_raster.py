@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman import raster
-from vidpose.data.synthesis.makehuman.camera import look, sample_path
-from vidpose.data.synthesis.makehuman.draw import Posed, behind, cast_shadows, expose
-from vidpose.data.synthesis.makehuman.figure import join
-from vidpose.data.synthesis.makehuman.light import Panorama, Surroundings, _directions, surround, view
-from vidpose.data.synthesis.makehuman.sensor import Sensor, sample_sensor
-from vidpose.data.synthesis.makehuman.skinning import vertex_normals
-from vidpose.data.synthesis.makehuman.things import ball, board, box, pole, sample_thing
+from vidpose.synthetic.makehuman import raster
+from vidpose.synthetic.makehuman.camera import look, sample_path
+from vidpose.synthetic.makehuman.draw import Posed, behind, cast_shadows, expose
+from vidpose.synthetic.makehuman.figure import join
+from vidpose.synthetic.makehuman.light import Panorama, Surroundings, _directions, surround, view
+from vidpose.synthetic.makehuman.sensor import Sensor, sample_sensor
+from vidpose.synthetic.makehuman.skinning import vertex_normals
+from vidpose.synthetic.makehuman.things import ball, board, box, pole, sample_thing
 
 H, W = 30, 40
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman.assets import Assets
-from vidpose.data.synthesis.makehuman.body import (
+from vidpose.errors import InputError
+from vidpose.skeletons import COCO17, POSETRACK15
+from vidpose.synthetic.makehuman.assets import Assets
+from vidpose.synthetic.makehuman.body import (
     BodyShape,
     body_mesh,
     eye_mesh,
@@ -20,9 +22,7 @@ from vidpose.data.synthesis.makehuman.body import (
     shape_vertices,
     skin_weights,
 )
-from vidpose.data.synthesis.makehuman.thin import thin
-from vidpose.errors import InputError
-from vidpose.skeletons import COCO17, POSETRACK15
+from vidpose.synthetic.makehuman.thin import thin
 
 
 @pytest.fixture(scope="module")

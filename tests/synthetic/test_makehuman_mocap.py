@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.data.synthesis.makehuman.acclaim import read_amc, read_asf
-from vidpose.data.synthesis.makehuman.assets import Assets
-from vidpose.data.synthesis.makehuman.mocap import read_bvh, read_clip
-from vidpose.data.synthesis.makehuman.moves import default_rig
-from vidpose.data.synthesis.makehuman.retarget import match_bones, retarget
-from vidpose.data.synthesis.makehuman.rotations import conjugate, multiply, rotate, to_matrix, to_rotvec
-from vidpose.data.synthesis.makehuman.types import Rig
 from vidpose.errors import InputError
+from vidpose.synthetic.makehuman.acclaim import read_amc, read_asf
+from vidpose.synthetic.makehuman.assets import Assets
+from vidpose.synthetic.makehuman.mocap import read_bvh, read_clip
+from vidpose.synthetic.makehuman.moves import default_rig
+from vidpose.synthetic.makehuman.retarget import match_bones, retarget
+from vidpose.synthetic.makehuman.rotations import conjugate, multiply, rotate, to_matrix, to_rotvec
+from vidpose.synthetic.makehuman.types import Rig
 
 BVH = """HIERARCHY
 ROOT Hips

@@ -28,11 +28,11 @@ format: $(READY)
 # Choose your own with, for example, `make test TORCH="torch --index-url https://download.pytorch.org/whl/cpu"`.
 TORCH ?= torch==2.13.0
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml packages/vidpose-render/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("vidpose needs Python 3.10 or newer" if sys.version_info < (3, 10) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) install $(TORCH) || $(PIP) install 'torch>=2.4'
-	$(PIP) install -e '.[dev]'
+	$(PIP) install -e '.[dev]' -e packages/vidpose-render
 	touch $(READY)
 
 clean:

@@ -34,11 +34,3 @@ def shared_dir() -> Path | None:
     """The folder of real fixtures beside the project, or ``None`` where it is absent."""
     folder = Path(__file__).resolve().parents[1].parent / "shared"
     return folder if (folder / "fixtures").is_dir() else None
-
-
-@pytest.fixture(scope="session")
-def assets_dir(shared_dir: Path | None) -> Path:
-    """MakeHuman's assets and motion capture; tests that need them are skipped where they are absent."""
-    if shared_dir is None or not (shared_dir / "assets" / "makehuman").is_dir():
-        pytest.skip("needs MakeHuman's assets")
-    return shared_dir / "assets"

@@ -28,7 +28,7 @@ from vidpose.stopping import Stopped
 from .render import FrameTruth, check_settings, generate_video
 
 if TYPE_CHECKING:
-    from .makehuman.scene import Cast
+    from vidpose_render.scene import Cast
 
 VERSION = 1
 """Raised whenever the same seed gives other pixels or labels."""
@@ -226,15 +226,15 @@ def _one_thread() -> Iterator[None]:
 
 def _check_assets(folder: str) -> None:
     """Refuses a folder that lacks what every scene needs, before any process is started."""
-    from .makehuman import scene  # it says what is to be installed
-    from .makehuman.assets import Assets
+    from vidpose_render import scene  # it says what is to be installed
+    from vidpose_render.assets import Assets
 
     scene.find_panoramas(Assets.load(folder))
 
 
 @lru_cache(maxsize=1)
 def _cast(folder: str, seed: int, seated: float) -> Cast:
-    from .makehuman.scene import load_cast
+    from vidpose_render.scene import load_cast
 
     return load_cast(folder, (seed,), seated=seated)
 
@@ -255,7 +255,7 @@ def _film(
         )
     cast = _cast(assets, settings["seed"], settings.get("seated", 0.0))
     if "clips" in settings:
-        from .makehuman.shards import render_shard
+        from vidpose_render.shards import render_shard
 
         return render_shard(
             cast,
@@ -267,7 +267,7 @@ def _film(
             difficulty=settings["difficulty"],
             people=tuple(settings["people"]),
         )
-    from .makehuman.scene import render_video
+    from vidpose_render.scene import render_video
 
     return render_video(
         cast,

@@ -12,16 +12,16 @@ import pytest
 
 from vidpose.data.check import check_dataset
 from vidpose.errors import InputError
-from vidpose.synthetic.makehuman import scene as scenes
-from vidpose.synthetic.makehuman.camera import look
-from vidpose.synthetic.makehuman.crops import render_crop
-from vidpose.synthetic.makehuman.draw import Exposure
-from vidpose.synthetic.makehuman.figure import join
-from vidpose.synthetic.makehuman.seats import FOOTREST_M, KINDS, sample_seat
-from vidpose.synthetic.makehuman.skinning import vertex_normals
-from vidpose.synthetic.makehuman.things import box
-from vidpose.synthetic.makehuman.truth import JOINTS, depth_of_joints, see_person
 from vidpose.synthetic.write import synthesize
+from vidpose_render import scene as scenes
+from vidpose_render.camera import look
+from vidpose_render.crops import render_crop
+from vidpose_render.draw import Exposure
+from vidpose_render.figure import join
+from vidpose_render.seats import FOOTREST_M, KINDS, sample_seat
+from vidpose_render.skinning import vertex_normals
+from vidpose_render.things import box
+from vidpose_render.truth import JOINTS, depth_of_joints, see_person
 
 JOINT = {name: k for k, name in enumerate(JOINTS)}
 

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from vidpose.errors import InputError
-from vidpose.synthetic.makehuman import ground as grounds
-from vidpose.synthetic.makehuman.assets import Assets
-from vidpose.synthetic.makehuman.exercises import random_script
-from vidpose.synthetic.makehuman.keyposes import ANGLE, FAMILIES, LIMITS, LOOPS, POSES, as_clip
-from vidpose.synthetic.makehuman.mocap import read_bvh, read_clip
-from vidpose.synthetic.makehuman.moves import MoveLibrary, default_rig
-from vidpose.synthetic.makehuman.retarget import retarget_rotations, scaled_root
-from vidpose.synthetic.makehuman.rotations import to_matrix
-from vidpose.synthetic.makehuman.skinning import joint_positions
-from vidpose.synthetic.makehuman.types import Motion, Rig
+from vidpose_render import ground as grounds
+from vidpose_render.assets import Assets
+from vidpose_render.exercises import random_script
+from vidpose_render.keyposes import ANGLE, FAMILIES, LIMITS, LOOPS, POSES, as_clip
+from vidpose_render.mocap import read_bvh, read_clip
+from vidpose_render.moves import MoveLibrary, default_rig
+from vidpose_render.retarget import retarget_rotations, scaled_root
+from vidpose_render.rotations import to_matrix
+from vidpose_render.skinning import joint_positions
+from vidpose_render.types import Motion, Rig
 
 
 def toy_rig() -> Rig:

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.synthetic.makehuman import skinning
-from vidpose.synthetic.makehuman.rotations import from_rotvec, to_matrix
-from vidpose.synthetic.makehuman.types import Motion, Rig, Weights
+from vidpose_render import skinning
+from vidpose_render.rotations import from_rotvec, to_matrix
+from vidpose_render.types import Motion, Rig, Weights
 
 
 def toy_rig() -> Rig:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vidpose.synthetic.makehuman.assets import Assets, Garment
-from vidpose.synthetic.makehuman.body import BodyShape, fit_rig, shape_vertices
-from vidpose.synthetic.makehuman.fabric import PATTERNS, pattern
-from vidpose.synthetic.makehuman.files import MhcloFile
-from vidpose.synthetic.makehuman.garments import (
+from vidpose_render.assets import Assets, Garment
+from vidpose_render.body import BodyShape, fit_rig, shape_vertices
+from vidpose_render.fabric import PATTERNS, pattern
+from vidpose_render.files import MhcloFile
+from vidpose_render.garments import (
     Piece,
     Worn,
     covered,
@@ -21,8 +21,8 @@ from vidpose.synthetic.makehuman.garments import (
     keep_outside,
     pieces,
 )
-from vidpose.synthetic.makehuman.skinning import vertex_normals
-from vidpose.synthetic.makehuman.wardrobe import Person, choose_outfit, dress, make_person
+from vidpose_render.skinning import vertex_normals
+from vidpose_render.wardrobe import Person, choose_outfit, dress, make_person
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Rendered people stay what they were: the same seed gives the same bytes as when ``rendered.json`` was made.
 
-``python tests/synthetic/test_makehuman_bytes.py ASSETS`` makes it anew, after ``RENDER_VERSION`` was raised.
+``python test_makehuman_bytes.py ASSETS`` makes it anew, after the renderer's version was raised.
 """
 
 from __future__ import annotations

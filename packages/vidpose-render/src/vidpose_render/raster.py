@@ -17,7 +17,7 @@ try:
     from numba import njit
 except ImportError as error:  # pragma: no cover
     raise InputError(
-        "rendered people need numba, which is not installed: pip install 'vidpose[render]'"
+        "rendered people need numba, which is not installed: pip install packages/vidpose-render"
     ) from error
 
 LEVELS = 10

@@ -1,6 +1,6 @@
 """How fast rendered people are made: crops of one person and whole frames, per second of processor time.
 
-    python benchmarks/render_speed.py --assets DIR
+    python packages/vidpose-render/benchmarks/render_speed.py --assets DIR
 
 Limits: at least 40 crops of 256x192 and 6 frames of 640x360 per second and core, all included: scene, bodies,
 clothes, light, blur, noise, compression and labels. Exit status 1 if one is not met.
@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from vidpose.synthetic.makehuman.crops import render_crop
-from vidpose.synthetic.makehuman.scene import load_cast, render_video
+from vidpose_render.crops import render_crop
+from vidpose_render.scene import load_cast, render_video
 
 LIMIT_CROPS, LIMIT_FRAMES = 40.0, 6.0
 WARM_UP = 60

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vidpose.errors import InputError
-from vidpose.synthetic.makehuman.assets import Assets
-from vidpose.synthetic.makehuman.files import (
+from vidpose_render.assets import Assets
+from vidpose_render.files import (
     read_mhclo,
     read_mhmat,
     read_obj,

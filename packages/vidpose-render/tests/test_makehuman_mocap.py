@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from vidpose.errors import InputError
-from vidpose.synthetic.makehuman.acclaim import read_amc, read_asf
-from vidpose.synthetic.makehuman.assets import Assets
-from vidpose.synthetic.makehuman.mocap import read_bvh, read_clip
-from vidpose.synthetic.makehuman.moves import default_rig
-from vidpose.synthetic.makehuman.retarget import match_bones, retarget
-from vidpose.synthetic.makehuman.rotations import conjugate, multiply, rotate, to_matrix, to_rotvec
-from vidpose.synthetic.makehuman.types import Rig
+from vidpose_render.acclaim import read_amc, read_asf
+from vidpose_render.assets import Assets
+from vidpose_render.mocap import read_bvh, read_clip
+from vidpose_render.moves import default_rig
+from vidpose_render.retarget import match_bones, retarget
+from vidpose_render.rotations import conjugate, multiply, rotate, to_matrix, to_rotvec
+from vidpose_render.types import Rig
 
 BVH = """HIERARCHY
 ROOT Hips

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vidpose.synthetic.makehuman import raster
-from vidpose.synthetic.makehuman.camera import look, sample_path
-from vidpose.synthetic.makehuman.draw import Posed, behind, cast_shadows, expose
-from vidpose.synthetic.makehuman.figure import join
-from vidpose.synthetic.makehuman.light import Panorama, Surroundings, _directions, surround, view
-from vidpose.synthetic.makehuman.sensor import Sensor, sample_sensor
-from vidpose.synthetic.makehuman.skinning import vertex_normals
-from vidpose.synthetic.makehuman.things import ball, board, box, pole, sample_thing
+from vidpose_render import raster
+from vidpose_render.camera import look, sample_path
+from vidpose_render.draw import Posed, behind, cast_shadows, expose
+from vidpose_render.figure import join
+from vidpose_render.light import Panorama, Surroundings, _directions, surround, view
+from vidpose_render.sensor import Sensor, sample_sensor
+from vidpose_render.skinning import vertex_normals
+from vidpose_render.things import ball, board, box, pole, sample_thing
 
 H, W = 30, 40
 

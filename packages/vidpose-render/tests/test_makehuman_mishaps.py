@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vidpose.synthetic.layers import line_blur
-from vidpose.synthetic.makehuman import scene as scenes
-from vidpose.synthetic.makehuman.mishaps import KINDS, Mishap, sample_mishaps
-from vidpose.synthetic.makehuman.sensor import Sensor
+from vidpose_render import scene as scenes
+from vidpose_render.mishaps import KINDS, Mishap, sample_mishaps
+from vidpose_render.sensor import Sensor
 
 PLAIN = Sensor(1.0, np.ones(3), 2.2, 1.0, 1.0, (0, 0), 0.0, 0.0, 1.0, 0, False)
 

@@ -9,8 +9,8 @@ import pytest
 
 from vidpose.errors import InputError
 from vidpose.skeletons import COCO17, POSETRACK15
-from vidpose.synthetic.makehuman.assets import Assets
-from vidpose.synthetic.makehuman.body import (
+from vidpose_render.assets import Assets
+from vidpose_render.body import (
     BodyShape,
     body_mesh,
     eye_mesh,
@@ -22,7 +22,7 @@ from vidpose.synthetic.makehuman.body import (
     shape_vertices,
     skin_weights,
 )
-from vidpose.synthetic.makehuman.thin import thin
+from vidpose_render.thin import thin
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,9 @@ def synthesize(
     fps: Annotated[int, typer.Option("--fps", help="Frames per second.")] = 25,
     write: Annotated[str, typer.Option("--write", help="frames, video or both.")] = "frames",
     difficulty: Annotated[str, typer.Option("--difficulty", help="clean, mixed or hard.")] = "mixed",
-    people: Annotated[str, typer.Option("--people", help="drawn, or makehuman: rendered.")] = "drawn",
+    people: Annotated[
+        str, typer.Option("--people", help="drawn; makehuman (rendered, by vidpose-render); or a package's.")
+    ] = "drawn",
     assets: Annotated[
         Path | None, typer.Option("--assets", metavar="DIR", help="MakeHuman's assets, for makehuman.")
     ] = None,

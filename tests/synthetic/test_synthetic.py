@@ -202,6 +202,24 @@ def test_people_move() -> None:
     assert max(steps) > 2.0
 
 
+def test_masks_hold_the_joints_that_are_seen(tmp_path: Path) -> None:
+    synthesize(tmp_path, videos=2, frames=2, size=SMALL, seed=3, difficulty="clean", masks=True, quiet=True)
+    inside = []
+    for file in (tmp_path / "annotations" / "train").glob("*.json"):
+        for person in json.loads(file.read_text())["annotations"]:
+            assert person["segmentation"]["size"] == list(SMALL)
+            runs = person["segmentation"]["counts"]
+            mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(SMALL[::-1]).T  # columns first
+            near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5)))
+            x1, y1, w, h = person["bbox"]
+            rows, columns = np.nonzero(mask)
+            assert len(rows) and rows.min() >= y1 - 4 and rows.max() <= y1 + h + 4
+            assert columns.min() >= x1 - 4 and columns.max() <= x1 + w + 4
+            seen = [joint for joint in np.array(person["keypoints"]).reshape(17, 3) if joint[2] == 1]
+            inside += [near[round(y), round(x)] for x, y, _ in seen]
+    assert len(inside) > 20 and np.mean(inside) > 0.9
+
+
 # -- files -------------------------------------------------------------------------------------------------
 
 

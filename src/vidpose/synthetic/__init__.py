@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .render import FrameTruth, PersonTruth, generate_video
+from .labels import FrameTruth, PersonTruth
+from .render import generate_video
+from .synthesizer import SynthesisSettings, Synthesizer
 from .write import synthesize
 
-__all__ = ["FrameTruth", "PersonTruth", "generate_video", "synthesize"]
+__all__ = ["FrameTruth", "PersonTruth", "SynthesisSettings", "Synthesizer", "generate_video", "synthesize"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,53 +11,20 @@ import numpy as np
 from vidpose.errors import InputError
 
 from .body import FRAMES, POINT
+from .labels import FrameTruth, PersonTruth
 from .layers import Layer, line_blur, paste
 from .motion import Actor
 from .paint import BodyView, Figure
 from .people import Looks
 from .scene import Camera, View, paint_backdrop
+from .synthesizer import SynthesisSettings
 from .things import Thing, flying_thing, passing_thing, standing_thing
 
+VERSION = 1
+"""Raised whenever the same seed gives other pixels or labels."""
 DIFFICULTIES = ("clean", "mixed", "hard")
 _SUBFRAMES = 9
 _BLOCK = 8
-
-
-@dataclass
-class PersonTruth:
-    """One person of one frame, at the middle of the exposure."""
-
-    track_id: int
-    keypoints: np.ndarray
-    """[15, 3] float32 in POSETRACK15 order: x, y in pixels and 1; zeros for a joint outside the picture."""
-    visible: np.ndarray
-    """[15] bool: inside the picture and behind nothing, neither others nor the own body."""
-    box_xyxy: np.ndarray
-    """[4] extent of the whole body's outline (also where something hides it), cut at the picture's border."""
-    head_box_xyxy: np.ndarray
-    """[4] extent of the skull, head top and head bottom; not cut."""
-    depth_m: float
-    """Distance of the pelvis from the camera."""
-    coco17: np.ndarray | None = None
-    """[17, 3] float32 in COCO17 order with COCO's flags: 2 visible, 1 hidden, 0 outside the picture."""
-
-
-@dataclass
-class FrameTruth:
-    """What is exactly true of one frame."""
-
-    index: int
-    time: float
-    """Seconds, middle of the exposure."""
-    people: list[PersonTruth]
-    ignore_regions: list[np.ndarray] = field(default_factory=list)
-    """Polygons [n, 2] in pixels around far spectators that are drawn but not labelled."""
-    events: tuple[str, ...] = ()
-    """What degrades this frame: defocus, shake, flash, dark, blocks, occluder."""
-    camera: np.ndarray = field(default_factory=lambda: np.eye(3))
-    """[3, 3] homography from the still backdrop to this frame."""
-    instances: np.ndarray | None = None
-    """[H, W] uint8: 0 backdrop, track_id + 1, 255 things in front; only when asked for."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +76,30 @@ def generate_video(
     if min(np.atleast_1d(seed)) < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
     return _film(seed, frames, size, fps, difficulty, people, instances)
+
+
+class DrawnPeople:
+    """The :class:`~vidpose.synthetic.synthesizer.Synthesizer` that comes with vidpose."""
+
+    version = VERSION
+    options = frozenset({"masks"})
+
+    def check(self, settings: SynthesisSettings) -> None:
+        """All that can be wrong, :func:`check_settings` has said."""
+
+    def generate(
+        self, settings: SynthesisSettings, seed: tuple[int, ...]
+    ) -> Iterator[tuple[np.ndarray, FrameTruth]]:
+        """:func:`generate_video` with these settings."""
+        return generate_video(
+            seed,
+            settings.frames,
+            settings.size,
+            fps=settings.fps,
+            difficulty=settings.difficulty,
+            people=settings.people,
+            instances=settings.masks,
+        )
 
 
 def check_settings(

@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import av
 import cv2
@@ -25,16 +24,9 @@ from vidpose.progress import track
 from vidpose.skeletons import POSETRACK15, POSETRACK18
 from vidpose.stopping import Stopped
 
-from .render import FrameTruth, check_settings, generate_video
-
-if TYPE_CHECKING:
-    from vidpose_render.scene import Cast
-
-VERSION = 1
-"""Raised whenever the same seed gives other pixels or labels."""
-PEOPLE = ("drawn", "makehuman")
-RENDER_VERSION = 6
-"""The same for rendered people."""
+from .labels import FrameTruth
+from .render import check_settings
+from .synthesizer import DRAWN, SynthesisSettings, Synthesizer, find_synthesizer
 
 WRITES = ("frames", "video", "both")
 SPLITS = ("train", "val", "test")
@@ -89,7 +81,8 @@ def synthesize(
         write: ``frames``, ``video`` or ``both``.
         difficulty: ``clean``, ``mixed`` or ``hard``.
         people: fewest and most people in a scene.
-        kind: ``drawn``, flat people of textured parts, or ``makehuman``, rendered from ``assets``.
+        kind: ``drawn``, flat people of textured parts; ``makehuman``, rendered from ``assets`` by the package
+            vidpose-render; or the name of another package's :class:`Synthesizer`.
         assets: folder with ``makehuman``, ``mocap`` and ``panoramas``, the first in MakeHuman's own layout.
         clips: each of the ``videos`` is so many clips of ``frames`` frames instead, each drawn about one
             person at ``size`` (makehuman only). Clips of one frame share a folder, others have one each.
@@ -102,8 +95,8 @@ def synthesize(
         counts and places: videos, kept, frames, people, split, names, root, annotations.
 
     Raises:
-        InputError: an argument is out of its range, the folder cannot be written, or files of another origin
-            are in a video's place.
+        InputError: an argument is out of its range, the package of ``kind`` is not installed, the folder
+            cannot be written, or files of another origin are in a video's place.
     """
     size, people = (int(size[0]), int(size[1])), (int(people[0]), int(people[1]))
     check_settings(frames=frames, size=size, fps=fps, difficulty=difficulty, people=people)
@@ -113,16 +106,13 @@ def synthesize(
         raise InputError(f"seed is {seed}; give 0 to 999999999")
     if workers < 1:
         raise InputError(f"workers is {workers}; give 1 or more")
-    if kind not in PEOPLE:
-        raise InputError(f"people are {kind!r}; give one of {', '.join(PEOPLE)}")
-    if (kind == "makehuman") != (assets is not None):
-        raise InputError("makehuman people need the folder of their assets, and only they: --assets DIR")
-    if clips is not None and (kind == "drawn" or write != "frames" or not 1 <= clips * frames <= 10_000):
-        raise InputError("clips are for makehuman people, written as frames, 1 to 10000 of them in a video")
+    synthesizer = find_synthesizer(kind)
+    given = {"assets": assets is not None, "clips": clips is not None, "masks": masks, "seated": seated != 0}
+    _check_options(synthesizer, kind, given)
+    if clips is not None and (write != "frames" or not 1 <= clips * frames <= 10_000):
+        raise InputError("clips are written as frames, 1 to 10000 of them in a video")
     if not 0 <= seated <= 1:
         raise InputError(f"seated is {seated}; give a share of 0 to 1")
-    if seated and kind == "drawn":
-        raise InputError("seated people are makehuman people")
     if masks and clips is not None:
         raise InputError("masks are for whole videos, not for clips")
     if write not in WRITES:
@@ -136,7 +126,7 @@ def synthesize(
         raise InputError(f"{root}: is a file; give a folder for the data set")
     settings = {
         "generator": "vidpose",
-        "version": VERSION,
+        "version": synthesizer.version,
         "seed": seed,
         "split": split,
         "frames": frames,
@@ -145,18 +135,18 @@ def synthesize(
         "difficulty": difficulty,
         "people": list(people),
     }
-    if kind != "drawn":
-        _check_assets(str(assets))
-        settings |= {"kind": kind, "version": RENDER_VERSION}
+    if kind != DRAWN:
+        settings["kind"] = kind
     if clips is not None:
         settings["clips"] = clips
     if masks:
         settings["masks"] = True
     if seated:
         settings["seated"] = float(seated)
+    folder = str(assets) if assets is not None else None
+    synthesizer.check(_synthesis_settings(settings, folder))
     for index in range(videos):
         _check_place(root, settings, index, write)
-    folder = str(assets) if assets is not None else None
     jobs = [(str(root), settings, index, write, folder) for index in range(videos)]
     results: list[dict[str, Any]] = []
     for result in track(_run(jobs, workers), f"synthesize {split}", total=videos, unit="video", quiet=quiet):
@@ -224,60 +214,27 @@ def _one_thread() -> Iterator[None]:
         cv2.setNumThreads(before)
 
 
-def _check_assets(folder: str) -> None:
-    """Refuses a folder that lacks what every scene needs, before any process is started."""
-    from vidpose_render import scene  # it says what is to be installed
-    from vidpose_render.assets import Assets
-
-    scene.find_panoramas(Assets.load(folder))
-
-
-@lru_cache(maxsize=1)
-def _cast(folder: str, seed: int, seated: float) -> Cast:
-    from vidpose_render.scene import load_cast
-
-    return load_cast(folder, (seed,), seated=seated)
+def _check_options(synthesizer: Synthesizer, kind: str, given: dict[str, bool]) -> None:
+    for name, is_given in given.items():
+        if is_given and name not in synthesizer.options:
+            raise InputError(f"{kind} people take no --{name}")
+    if "assets" in synthesizer.options and not given["assets"]:
+        raise InputError(f"{kind} people need the folder of their assets: --assets DIR")
 
 
-def _film(
-    settings: dict[str, Any], index: int, assets: str | None
-) -> Iterator[tuple[np.ndarray, FrameTruth]]:
-    seed = settings["seed"], SPLITS.index(settings["split"]) + 1, index
-    if assets is None:
-        return generate_video(
-            seed,
-            settings["frames"],
-            tuple(settings["size"]),
-            fps=settings["fps"],
-            difficulty=settings["difficulty"],
-            people=tuple(settings["people"]),
-            instances="masks" in settings,
-        )
-    cast = _cast(assets, settings["seed"], settings.get("seated", 0.0))
-    if "clips" in settings:
-        from vidpose_render.shards import render_shard
-
-        return render_shard(
-            cast,
-            seed,
-            clips=settings["clips"],
-            frames=settings["frames"],
-            size=tuple(settings["size"]),
-            fps=settings["fps"],
-            difficulty=settings["difficulty"],
-            people=tuple(settings["people"]),
-        )
-    from vidpose_render.scene import render_video
-
-    return render_video(
-        cast,
-        seed,
+def _synthesis_settings(settings: dict[str, Any], assets: str | None) -> SynthesisSettings:
+    """What a synthesizer is told of what stands in the labels' ``info``."""
+    return SynthesisSettings(
+        seed=settings["seed"],
         frames=settings["frames"],
         size=tuple(settings["size"]),
         fps=settings["fps"],
         difficulty=settings["difficulty"],
         people=tuple(settings["people"]),
-        instances="masks" in settings,
+        assets=assets,
+        clips=settings.get("clips"),
+        masks=settings.get("masks", False),
+        seated=settings.get("seated", 0.0),
     )
 
 
@@ -293,7 +250,9 @@ def _make_video(job: tuple[str, dict[str, Any], int, str, str | None]) -> dict[s
     if kept is not None:
         return {"name": name, "kept": True, "people": kept}
     labels.unlink(missing_ok=True)
-    film = _film(settings, index, assets)
+    seed = settings["seed"], SPLITS.index(split) + 1, index
+    synthesizer = find_synthesizer(settings.get("kind", DRAWN))
+    film = synthesizer.generate(_synthesis_settings(settings, assets), seed)
     truths: list[FrameTruth] = []
     with _frame_folder(folder if write != "video" else None) as images:
         if write == "frames":

@@ -14,7 +14,7 @@ import numpy as np
 
 from vidpose.errors import InputError
 from vidpose.skeletons import COCO17, POSETRACK15
-from vidpose.synthetic.render import FrameTruth, PersonTruth
+from vidpose.synthetic import FrameTruth, PersonTruth
 
 from . import draw, skinning
 from .assets import Assets

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vidpose.synthetic.render import FrameTruth
+from vidpose.synthetic import FrameTruth
 
 from .crops import render_crop
 from .scene import Cast, is_labelled, person_truth

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
-import pytest
 
 from vidpose_render import skinning
 from vidpose_render.rotations import from_rotvec, to_matrix
@@ -21,14 +18,6 @@ def toy_rig() -> Rig:
 def toy_motion(rng: np.random.Generator, frames: int = 3) -> Motion:
     rotations = to_matrix(from_rotvec(rng.normal(size=(frames, 3, 3)))).astype(np.float32)
     return Motion(rotations, rng.normal(size=(frames, 3)).astype(np.float32), 1.0, 30.0, "toy")
-
-
-@pytest.fixture(params=["numba", "numpy"])
-def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.param == "numba":
-        pytest.importorskip("numba")
-    else:
-        monkeypatch.setattr(skinning, "_compiled", lambda: None)
 
 
 def test_rest_pose_moves_nothing_but_the_root() -> None:
@@ -56,7 +45,7 @@ def test_the_root_is_scaled_by_the_hip_height() -> None:
     )
 
 
-def test_skinning_equals_the_sum_over_bones(compiled: None) -> None:
+def test_skinning_equals_the_sum_over_bones() -> None:
     rng = np.random.default_rng(2)
     vertices = rng.normal(size=(50, 3)).astype(np.float32)
     weights = Weights(
@@ -72,7 +61,7 @@ def test_skinning_equals_the_sum_over_bones(compiled: None) -> None:
     assert np.allclose(fast, slow, atol=1e-5)
 
 
-def test_normals_of_a_cube_point_away_from_its_middle(compiled: None) -> None:
+def test_normals_of_a_cube_point_away_from_its_middle() -> None:
     corners = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], dtype=np.float32)
     quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
     # Each quad cut both ways, so that no corner counts a side twice as much as another.
@@ -81,7 +70,7 @@ def test_normals_of_a_cube_point_away_from_its_middle(compiled: None) -> None:
     assert np.allclose(skinning.vertex_normals(corners, faces), corners / np.sqrt(3), atol=1e-6)
 
 
-def test_a_vertex_without_triangles_has_no_normal(compiled: None) -> None:
+def test_a_vertex_without_triangles_has_no_normal() -> None:
     vertices = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [5, 5, 5]], dtype=np.float32)
     normals = skinning.vertex_normals(vertices, np.array([[0, 1, 2]], dtype=np.int32))
     assert normals.tolist() == [[0, 0, 1]] * 3 + [[0, 0, 0]]
@@ -94,8 +83,3 @@ def test_points_are_skinned_over_many_frames_at_once() -> None:
     bones, points = np.array([2, 0]), np.array([[0.1, 0.2, 0.3], [1, 2, 3]])
     each = np.stack([skinning.skin_points(bones, points, transforms) for transforms in one])
     assert np.allclose(skinning.skin_points(bones, points, many), each, atol=1e-6)
-
-
-def test_module_needs_no_numba() -> None:
-    source = Path(skinning.__file__).read_text(encoding="utf-8")
-    assert "\nimport numba" not in source and "\nfrom numba" not in source

@@ -213,12 +213,6 @@ def skin_faces(assets: Assets, triangles: int = SKIN_TRIANGLES) -> tuple[np.ndar
     )
 
 
-def body_mesh(assets: Assets, vertices: np.ndarray, triangles: int = SKIN_TRIANGLES) -> Mesh:
-    """The naked skin of a shaped body, with all vertices of the base mesh so that their numbers hold."""
-    faces, uv_faces = skin_faces(assets, triangles)
-    return Mesh(vertices, faces, assets.base.uvs, uv_faces)
-
-
 def eye_mesh(assets: Assets, vertices: np.ndarray) -> Mesh | None:
     """The front halves of both eyes, or None where the base mesh has none.
 

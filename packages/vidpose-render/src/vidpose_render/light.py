@@ -10,7 +10,6 @@ import numpy as np
 
 from .raster import compiled
 
-SH_ORDER = ("1", "y", "z", "x", "xy", "yz", "3zz-1", "xz", "xx-yy")
 """The order of :attr:`Surroundings.ambient`."""
 _SH_SCALE = np.array([0.282095, *[0.488603] * 3, *[1.092548] * 2, 0.315392, 1.092548, 0.546274])
 _COSINE = np.array([1.0, *[2 / 3] * 3, *[1 / 4] * 5])  # of a cosine lobe, over pi
@@ -40,7 +39,7 @@ class Surroundings:
     picture: np.ndarray
     """[h, 2 h, 3] float32 linear RGB, equirectangular: its middle is +z, its left and right edges are -z."""
     ambient: np.ndarray
-    """[9, 3] float32 spherical harmonics of the irradiance over pi, see ``SH_ORDER``."""
+    """[9, 3] float32 spherical harmonics of the irradiance over pi: 1, y, z, x, xy, yz, 3zz-1, xz, xx-yy."""
     lights: np.ndarray
     """[K, 3] float32 unit vectors to what shines; the first one casts the shadows."""
     colours: np.ndarray
@@ -118,7 +117,7 @@ def _directions(height: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _project(picture: np.ndarray, directions: np.ndarray, solid: np.ndarray) -> np.ndarray:
-    """[9, 3] factors of the polynomials in ``SH_ORDER``: irradiance over pi (Ramamoorthi and Hanrahan)."""
+    """[9, 3] factors of ``Surroundings.ambient``: irradiance over pi (Ramamoorthi and Hanrahan)."""
     x, y, z = np.moveaxis(directions, -1, 0)
     basis = np.stack(
         [np.ones_like(x), y, z, x, x * y, y * z, 3 * z * z - 1, x * z, x * x - y * y]

@@ -10,15 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-
-from vidpose.errors import InputError
-
-try:
-    from numba import njit
-except ImportError as error:  # pragma: no cover
-    raise InputError(
-        "rendered people need numba, which is not installed: pip install packages/vidpose-render"
-    ) from error
+from numba import njit
 
 LEVELS = 10
 """Most sizes of one texture, each half of the one before."""

@@ -19,21 +19,14 @@ from .rotations import (
     normalised,
     rotate,
     smallest,
-    to_matrix,
     to_rotvec,
     twist,
 )
-from .types import Motion, Rig
+from .types import Rig
 
 _SPINE = ("Hips", "LowerBack", "Spine", "Spine1", "Neck", "Neck1", "Head")
 _LEG = ("UpLeg", "Leg", "Foot", "ToeBase")
 _ARM = ("Shoulder", "Arm", "ForeArm", "Hand")
-RIG_BONES = frozenset(
-    _SPINE
-    + tuple(side + part for side in ("Left", "Right") for part in (*_LEG, *_ARM, "FingerBase", "HandFinger1"))
-    + ("LHipJoint", "RHipJoint", "LThumb", "RThumb")
-)
-
 # The recorded bone of each bone of the rig, in three vocabularies, `{s}` being the side. The hand follows the
 # bone that bends the wrist: in these skeletons `lwrist` is the last third of the forearm, which only twists.
 _NAMES: dict[str, dict[str, str]] = {
@@ -245,21 +238,6 @@ def retarget_rotations(clip: Clip, rig: Rig, align: dict[str, np.ndarray] | None
         for bone in (f"{side}FingerBase", f"{side}HandFinger1", f"{side[0]}Thumb"):
             q[:, rig.names.index(bone)] = q[:, rig.names.index(side + "Hand")]
     return q.astype(np.float32)
-
-
-def retarget(clip: Clip, rig_rest: Rig) -> Motion:
-    """A clip as a movement of the rig. The root's path is scaled by the length of the legs.
-
-    Raises:
-        InputError: the clip's skeleton is unknown.
-    """
-    return Motion(
-        to_matrix(retarget_rotations(clip, rig_rest)),
-        scaled_root(clip, rig_rest),
-        standing_hip_height(rig_rest),
-        clip.fps,
-        clip.name,
-    )
 
 
 def scaled_root(clip: Clip, rig: Rig) -> np.ndarray:

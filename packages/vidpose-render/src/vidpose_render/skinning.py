@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numba import njit
 
 from .types import Motion, Rig, Weights
+
+_compiled: Any = njit(cache=True, fastmath=True, nogil=True)
 
 
 def joint_positions(rig: Rig, rotations: np.ndarray, root: np.ndarray) -> np.ndarray:
@@ -44,21 +45,10 @@ def pose_bones(rig: Rig, motion: Motion, frame: int, hip_height: float) -> np.nd
 
 
 def skin(vertices: np.ndarray, weights: Weights, transforms: np.ndarray) -> np.ndarray:
-    """Vertices at rest [V, 3] float32 bent by bone transforms [B, 3, 4] -> [V, 3] float32.
-
-    Compiled where numba is installed, else numpy.
-    """
-    run = _compiled()
+    """Vertices at rest [V, 3] float32 bent by bone transforms [B, 3, 4] -> [V, 3] float32."""
     transforms = np.ascontiguousarray(transforms, dtype=np.float32)
-    if run is not None:
-        return run[0](vertices, weights.bones, weights.values, transforms)
-    out = np.zeros((len(vertices), 3), dtype=np.float32)
-    mixed = np.zeros((len(vertices), 3, 4), dtype=np.float32)
-    for k in range(weights.bones.shape[1]):
-        mixed += weights.values[:, k, None, None] * transforms[weights.bones[:, k]]
-    for k in range(3):
-        out += mixed[:, :, k] * vertices[:, k, None]
-    return out + mixed[:, :, 3]
+    bent: np.ndarray = _skin_loop(vertices, weights.bones, weights.values, transforms)
+    return bent
 
 
 def skin_points(bones: np.ndarray, points: np.ndarray, transforms: np.ndarray) -> np.ndarray:
@@ -72,30 +62,11 @@ def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
     A vertex of no triangle gets (0, 0, 0).
     """
-    run = _compiled()
-    if run is not None:
-        return run[1](vertices, faces)
-    a, b, c = (vertices[faces[:, k]] for k in range(3))
-    across = np.cross(b - a, c - a)
-    out = np.empty((len(vertices), 3), dtype=np.float64)
-    for axis in range(3):
-        weights = np.repeat(across[:, axis], 3)
-        out[:, axis] = np.bincount(faces.ravel(), weights=weights, minlength=len(vertices))
-    length = np.linalg.norm(out, axis=1, keepdims=True)
-    return (out / np.where(length > 1e-20, length, 1.0)).astype(np.float32)
+    normals: np.ndarray = _normals_loop(vertices, faces)
+    return normals
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> tuple[Callable[..., Any], Callable[..., Any]] | None:
-    """The two loops compiled, or None without numba. Compiled on first use, kept on disk by numba."""
-    try:
-        import numba
-    except ImportError:
-        return None
-    jit = numba.njit(cache=True, fastmath=True, nogil=True)
-    return jit(_skin_loop), jit(_normals_loop)
-
-
+@_compiled
 def _skin_loop(
     vertices: np.ndarray, bones: np.ndarray, values: np.ndarray, transforms: np.ndarray
 ) -> np.ndarray:
@@ -116,6 +87,7 @@ def _skin_loop(
     return out
 
 
+@_compiled
 def _normals_loop(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
     out = np.zeros((vertices.shape[0], 3), dtype=np.float32)
     for f in range(faces.shape[0]):

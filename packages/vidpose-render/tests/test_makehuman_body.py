@@ -22,7 +22,7 @@ from vidpose_render.body import (
     skin_faces,
     skin_weights,
 )
-from vidpose_render.thin import thin
+from vidpose_render.decimate import decimate
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def area(points: np.ndarray, faces: np.ndarray) -> np.ndarray:
 
 def test_a_thinned_plane_is_still_that_plane_with_no_triangle_turned() -> None:
     points, faces = bumpy_plane(20)
-    fewer, uv = thin(points, faces, faces, 300)
+    fewer, uv = decimate(points, faces, faces, 300)
     assert len(fewer) <= 310
     assert np.isclose(area(points, fewer)[:, 2].sum(), 19 * 19) and (area(points, fewer)[:, 2] > 0).all()
     assert (fewer == uv).all()  # texture coordinates went along with their vertices

@@ -10,9 +10,9 @@ from vidpose_render.camera import look, sample_path
 from vidpose_render.draw import Posed, behind, cast_shadows, expose
 from vidpose_render.figure import join
 from vidpose_render.light import Panorama, Surroundings, _directions, surround, view
+from vidpose_render.occluders import ball, board, box, pole, sample_thing
 from vidpose_render.sensor import Sensor, sample_sensor
 from vidpose_render.skinning import vertex_normals
-from vidpose_render.things import ball, board, box, pole, sample_thing
 
 H, W = 30, 40
 

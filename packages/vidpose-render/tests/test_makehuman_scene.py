@@ -18,10 +18,10 @@ from vidpose_render.camera import look
 from vidpose_render.crops import render_crop
 from vidpose_render.draw import Exposure
 from vidpose_render.figure import join
+from vidpose_render.labels import JOINTS, depth_of_joints, see_person
+from vidpose_render.occluders import box
 from vidpose_render.seats import FOOTREST_M, KINDS, sample_seat
 from vidpose_render.skinning import vertex_normals
-from vidpose_render.things import box
-from vidpose_render.truth import JOINTS, depth_of_joints, see_person
 
 JOINT = {name: k for k, name in enumerate(JOINTS)}
 

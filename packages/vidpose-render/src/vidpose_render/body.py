@@ -9,8 +9,8 @@ import numpy as np
 from vidpose.errors import InputError
 
 from .assets import METRES, Assets
+from .decimate import decimate
 from .files import BonePoint
-from .thin import thin
 from .types import Mesh, Rig, Weights
 
 ETHNICITIES = ("african", "asian", "caucasian")
@@ -209,7 +209,9 @@ def skin_faces(assets: Assets, triangles: int = SKIN_TRIANGLES) -> tuple[np.ndar
     rows = _group(assets, "body")
     return assets.keep(
         ("skin faces", triangles),
-        lambda: thin(assets.base.vertices, assets.base.faces[rows], assets.base.uv_faces[rows], triangles),
+        lambda: decimate(
+            assets.base.vertices, assets.base.faces[rows], assets.base.uv_faces[rows], triangles
+        ),
     )
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .labels import Seen
 from .scene import HARDNESS, Cast, sample_scene
-from .truth import Seen
 
 _VIRTUAL = (720, 1280)
 _TRIES = 8

@@ -10,8 +10,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from .assets import METRES, Assets, Garment
+from .decimate import decimate
 from .skinning import vertex_normals
-from .thin import thin
 
 GARMENT_TRIANGLES = {"cloth": 3600, "shoes": 1600, "hair": 4000, "hat": 900}
 """Triangles to which a garment is thinned where its strips and borders allow."""
@@ -74,7 +74,7 @@ def pieces(assets: Assets, garment: Garment) -> list[Piece]:
 
 def _take_apart(assets: Assets, garment: Garment) -> list[Piece]:
     mesh, cloth = assets.obj(garment), assets.mhclo(garment)
-    faces, uv_faces = thin(mesh.vertices, mesh.faces, mesh.uv_faces, GARMENT_TRIANGLES[garment.kind])
+    faces, uv_faces = decimate(mesh.vertices, mesh.faces, mesh.uv_faces, GARMENT_TRIANGLES[garment.kind])
     places = np.array([garment.kind])
     of_face = np.zeros(len(faces), np.int64)
     if garment.kind == "cloth":

@@ -19,16 +19,16 @@ from vidpose.synthetic import FrameTruth, PersonTruth
 from . import draw, skinning
 from .assets import Assets
 from .camera import Camera, CameraPath, sample_path
+from .degradations import Degradation, sample_degradations
 from .draw import Exposure, Posed
 from .figure import Figure, join
+from .labels import JOINTS, Seen, depth_of_joints, see_person
 from .light import Panorama, Surroundings, surround
-from .mishaps import Mishap, sample_mishaps
 from .moves import MoveLibrary
+from .occluders import paint, picture_part, sample_thing
 from .rotations import resample_points
 from .seats import FOOTREST_M, KINDS, sample_seat
 from .sensor import Sensor, sample_sensor
-from .things import paint, picture_part, sample_thing
-from .truth import JOINTS, Seen, depth_of_joints, see_person
 from .types import Motion
 from .wardrobe import make_person
 
@@ -160,7 +160,7 @@ class Scene:
     """Share of the time between frames that the shutter is open."""
     defocus: np.ndarray
     """[frames] pixels of blur beyond the lens's own."""
-    mishaps: list[Mishap | None]
+    degradations: list[Degradation | None]
     """What is wrong with each frame."""
     flat: np.ndarray | None = None
     """[h, w, 3] linear RGB backdrop in place of the surroundings."""
@@ -201,14 +201,14 @@ class Scene:
             for k, actor in enumerate(self.actors[:people])
         ]  # fmt: skip
         picture = self.sensor.develop(
-            total / np.float32(count), rng, float(self.defocus[index]), self.mishaps[index]
+            total / np.float32(count), rng, float(self.defocus[index]), self.degradations[index]
         )
         return picture, truths, kept
 
     def events(self, index: int) -> tuple[str, ...]:
         """What label files say is wrong with a frame."""
-        mishap = self.mishaps[index]
-        return () if mishap is None else (mishap.kind,)
+        degradation = self.degradations[index]
+        return () if degradation is None else (degradation.kind,)
 
     def camera(self, time: float) -> Camera:
         """The camera at ``time`` in frames."""
@@ -419,9 +419,9 @@ def sample_scene(
     things += [actor.seat for actor in actors if actor.seat is not None]
     surroundings = surround(cast.panoramas[int(rng.integers(len(cast.panoramas)))], rng)
     flat = _flat_backdrop(cast, rng, backdrop or size) if rng.random() < 0.2 else None
-    own = np.random.default_rng(path.seed)  # so that single pictures are the same with and without mishaps
-    mishaps = sample_mishaps(own, frames, hardness, (backdrop or size)[0])
-    things += _passing_things(cast, own, mishaps, path.start, first, across)
+    own = np.random.default_rng(path.seed)  # so that single pictures are the same with degradations or not
+    degradations = sample_degradations(own, frames, hardness, (backdrop or size)[0])
+    things += _passing_things(cast, own, degradations, path.start, first, across)
     return Scene(
         actors=actors,
         things=things,
@@ -432,7 +432,7 @@ def sample_scene(
         fps=fps,
         shutter=float(rng.uniform(0.02, 0.2 + 0.4 * hardness)),
         defocus=_defocus(rng, frames, hardness, backdrop or size),
-        mishaps=mishaps,
+        degradations=degradations,
         flat=flat,
     )
 
@@ -465,26 +465,26 @@ def _sample_things(
 def _passing_things(
     cast: Cast,
     rng: np.random.Generator,
-    mishaps: list[Mishap | None],
+    degradations: list[Degradation | None],
     eye: np.ndarray,
     actor: Actor,
     across: np.ndarray,
 ) -> list[Thing]:
-    """A thing for each mishap ``occluder``, which crosses between the camera and the person in its frames."""
+    """A thing for each ``occluder``, which crosses between the camera and the person in its frames."""
     out = []
-    for mishap, stretch in groupby(range(len(mishaps)), key=mishaps.__getitem__):
-        if mishap is None or mishap.kind != "occluder":
+    for degradation, stretch in groupby(range(len(degradations)), key=degradations.__getitem__):
+        if degradation is None or degradation.kind != "occluder":
             continue
         start, *rest = stretch
         length = 1 + len(rest)
         middle = start + length / 2
         figure = cast.thing(rng)
-        target = actor.pose(min(int(middle), len(mishaps) - 1))[1][:_BODY].mean(axis=0)
+        target = actor.pose(min(int(middle), len(degradations) - 1))[1][:_BODY].mean(axis=0)
         share = rng.uniform(0.3, 0.7)  # of the way from the camera to the person
         place = eye + share * (target - eye)
         place = place - [0, float(figure.vertices[:, 1].mean()) + rng.normal(0, 0.3) * share, 0]
         width = float(np.ptp(figure.vertices @ across.astype(np.float32)))
-        # It covers the person's middle for about the mishap's frames.
+        # It covers the person's middle for about the degradation's frames.
         speed = (width + 0.3 * share) / length * rng.uniform(0.7, 1.3)
         velocity = across * speed * rng.choice([-1, 1])
         normals = skinning.vertex_normals(figure.vertices, figure.faces)

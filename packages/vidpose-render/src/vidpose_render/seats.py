@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from .figure import Figure, join
-from .things import board, box, paint, pole, surface
+from .occluders import board, box, paint, pole, surface
 from .types import Mesh
 
 # silent: chosen so that wheels, which hide the most, are common.

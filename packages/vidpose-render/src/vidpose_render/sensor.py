@@ -10,7 +10,7 @@ import numpy as np
 
 from vidpose.synthetic.layers import line_blur
 
-from .mishaps import Mishap
+from .degradations import Degradation
 
 _GRAIN = 1024
 _BRIGHTEST, _STEPS = 3, 8192
@@ -43,16 +43,16 @@ class Sensor:
         light: np.ndarray,
         rng: np.random.Generator,
         defocus_px: float = 0.0,
-        mishap: Mishap | None = None,
+        degradation: Degradation | None = None,
     ) -> np.ndarray:
         """Linear RGB [h, w, 3] float32 -> what a file holds [h, w, 3] uint8 RGB."""
         gains, quality = self.exposure * self.white, self.jpeg
-        if mishap is not None:
-            gains = gains * mishap.gain
-            defocus_px = float(np.hypot(defocus_px, mishap.blur_px))
-            quality = self.jpeg if mishap.jpeg is None else mishap.jpeg
-            if mishap.streak_px > 1:
-                light = line_blur(light, mishap.streak_px, mishap.angle)
+        if degradation is not None:
+            gains = gains * degradation.gain
+            defocus_px = float(np.hypot(defocus_px, degradation.blur_px))
+            quality = self.jpeg if degradation.jpeg is None else degradation.jpeg
+            if degradation.streak_px > 1:
+                light = line_blur(light, degradation.streak_px, degradation.angle)
         image = light * gains.astype(np.float32)
         height, width = image.shape[:2]
         if self.smaller > 1.05:

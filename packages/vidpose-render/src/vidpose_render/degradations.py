@@ -12,7 +12,7 @@ _LENGTHS, _LENGTH_SHARES = (1, 2, 3, 4), (0.42, 0.35, 0.15, 0.08)
 
 
 @dataclass(frozen=True)
-class Mishap:
+class Degradation:
     """What is wrong with a frame."""
 
     kind: str
@@ -28,44 +28,44 @@ class Mishap:
     """The codec's quality in place of its own."""
 
 
-def sample_mishaps(
+def sample_degradations(
     rng: np.random.Generator, frames: int, hardness: float, height: int
-) -> list[Mishap | None]:
+) -> list[Degradation | None]:
     """For each frame what is wrong with it: stretches of 1 to 4 frames with clean ones in between.
 
     ``occluder`` marks the frames in which something passes close to the camera; the scene has to hold it.
-    A single picture has no mishap, and neither has a video of hardness 0.
+    A single picture has no degradation, and neither has a video of hardness 0.
 
     Args:
         height: of the picture in pixels.
     """
-    out: list[Mishap | None] = [None] * frames
+    out: list[Degradation | None] = [None] * frames
     if frames < 2 or hardness <= 0:
         return out
     mean = 2.5 / hardness  # silent: about the frequency of drawn video
     index = int(rng.geometric(1 / (mean + 1))) - int(rng.integers(1, 4))  # one may have begun before
     while index < frames:
-        mishap = _sample(rng, hardness, height)
+        degradation = _sample(rng, hardness, height)
         for _ in range(int(rng.choice(_LENGTHS, p=_LENGTH_SHARES))):
             if 0 <= index < frames:
-                out[index] = mishap
+                out[index] = degradation
             index += 1
         index += 1 + int(rng.geometric(1 / (mean + 1)))
     return out
 
 
-def _sample(rng: np.random.Generator, hardness: float, height: int) -> Mishap:
+def _sample(rng: np.random.Generator, hardness: float, height: int) -> Degradation:
     kind = str(rng.choice(KINDS, p=_SHARES))
     strength = hardness * rng.uniform(0.7, 1.4)
     if kind == "defocus":
-        return Mishap(kind, blur_px=float(strength * rng.uniform(0.008, 0.022) * height))
+        return Degradation(kind, blur_px=float(strength * rng.uniform(0.008, 0.022) * height))
     if kind == "shake":
         length = float(strength * rng.uniform(0.03, 0.09) * height)
-        return Mishap(kind, streak_px=length, angle=float(rng.uniform(0, np.pi)))
+        return Degradation(kind, streak_px=length, angle=float(rng.uniform(0, np.pi)))
     if kind == "flash":
-        return Mishap(kind, gain=float(1 + 3 * strength))
+        return Degradation(kind, gain=float(1 + 3 * strength))
     if kind == "dark":
-        return Mishap(kind, gain=float(0.15 / max(strength, 0.5)))
+        return Degradation(kind, gain=float(0.15 / max(strength, 0.5)))
     if kind == "blocks":
-        return Mishap(kind, jpeg=int(rng.integers(5, 12)))
-    return Mishap(kind)
+        return Degradation(kind, jpeg=int(rng.integers(5, 12)))
+    return Degradation(kind)

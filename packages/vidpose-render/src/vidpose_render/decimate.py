@@ -11,7 +11,7 @@ import numpy as np
 from scipy import sparse
 
 
-def thin(
+def decimate(
     vertices: np.ndarray, faces: np.ndarray, uv_faces: np.ndarray, triangles: int, rounds: int = 60
 ) -> tuple[np.ndarray, np.ndarray]:
     """``faces`` and ``uv_faces`` of a mesh with about ``triangles`` triangles, rows of the same arrays.

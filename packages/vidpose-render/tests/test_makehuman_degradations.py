@@ -9,35 +9,37 @@ import pytest
 
 from vidpose.synthetic.layers import line_blur
 from vidpose_render import scene as scenes
-from vidpose_render.mishaps import KINDS, Mishap, sample_mishaps
+from vidpose_render.degradations import KINDS, Degradation, sample_degradations
 from vidpose_render.sensor import Sensor
 
 PLAIN = Sensor(1.0, np.ones(3), 2.2, 1.0, 1.0, (0, 0), 0.0, 0.0, 1.0, 0, False)
 
 
-def test_mishaps_come_in_short_stretches_and_never_in_clean_video_or_single_pictures() -> None:
+def test_degradations_come_in_short_stretches_and_never_in_clean_video_or_single_pictures() -> None:
     rng = np.random.default_rng(0)
-    assert sample_mishaps(rng, 1, 1.0, 256) == [None]
-    assert sample_mishaps(rng, 50, 0.0, 256) == [None] * 50
+    assert sample_degradations(rng, 1, 1.0, 256) == [None]
+    assert sample_degradations(rng, 50, 0.0, 256) == [None] * 50
     shares = {}
     for hardness in (0.6, 1.0):
-        videos = [sample_mishaps(rng, 60, hardness, 256) for _ in range(40)]
+        videos = [sample_degradations(rng, 60, hardness, 256) for _ in range(40)]
         shares[hardness] = np.mean([m is not None for video in videos for m in video])
         assert {m.kind for video in videos for m in video if m is not None} == set(KINDS)
         for video in videos:
             stretches = [[k for k, other in enumerate(video) if other is m] for m in video if m is not None]
             assert all(1 <= len(s) <= 4 and s[-1] - s[0] == len(s) - 1 for s in stretches)
     assert 0.1 < shares[0.6] < shares[1.0] < 0.5
-    assert any(sample_mishaps(rng, 5, 1.0, 256)[0] is not None for _ in range(40))  # one that began before
+    assert any(
+        sample_degradations(rng, 5, 1.0, 256)[0] is not None for _ in range(40)
+    )  # one that began before
 
 
-def test_a_mishap_changes_the_picture_as_it_says() -> None:
+def test_a_degradation_changes_the_picture_as_it_says() -> None:
     rng = np.random.default_rng(0)
     light = rng.uniform(0.2, 0.6, (64, 48, 3)).astype(np.float32)
     good = PLAIN.develop(light, rng).astype(float)
 
     def shown(**what: float) -> np.ndarray:
-        return PLAIN.develop(light, rng, mishap=Mishap("any", **what)).astype(float)  # type: ignore[arg-type]
+        return PLAIN.develop(light, rng, degradation=Degradation("any", **what)).astype(float)  # type: ignore[arg-type]
 
     def detail(image: np.ndarray, axis: int) -> float:
         return float(np.abs(np.diff(image, axis=axis)).mean())

@@ -33,9 +33,12 @@ vidpose.cli.main(["write", *sys.argv[1:]])
 
 
 def write(path: Path, number: int, *more: str) -> subprocess.CompletedProcess[str]:
-    """A command that is sent a signal while it writes."""
+    """A command that is sent a signal while it writes; tests that run in the background ignore some."""
     return subprocess.run(
-        [sys.executable, "-c", WRITE, str(path), str(int(number)), *more], capture_output=True, text=True
+        [sys.executable, "-c", WRITE, str(path), str(int(number)), *more],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: [signal.signal(n, signal.SIG_DFL) for n in (signal.SIGHUP, signal.SIGINT)],
     )
 
 

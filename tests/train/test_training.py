@@ -289,7 +289,14 @@ def test_a_stopped_run_says_so_and_leaves_no_half_checkpoint(
     ]  # fmt: skip
     command = [sys.executable, "-c", TRAIN_AND_STOP, str(int(number)), *options]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # ignored where tests run in the background
+    )
     assert (done.returncode, done.stderr.splitlines()[-1:]) == (status, ["vidpose: stopped"])
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "run").glob(".*"))

@@ -625,9 +625,9 @@ def sheet_paths(path: Path | None, count: int) -> list[Path]:
     return [path.with_name(f"{path.stem}-{k + 1}{path.suffix}") for k in range(count)]
 
 
+@torch.no_grad()
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """All data sets in turn."""
-    torch.set_grad_enabled(False)
     if MEDIAPIPE in options.models:
         check_mediapipe(options.mediapipe_python)
     device = resolve_device("auto")
